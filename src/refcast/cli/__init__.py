@@ -1,0 +1,41 @@
+"""The command line: nouns, then verbs. Reads and steers the store; every rule is in the rooms below.
+
+Exit codes: 0 all is well; 1 something failed or needs a person; 2 bad input; 3 the state directory or store cannot
+be used; 4 a repository cannot be used; 5 a record is malformed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import refcast
+from refcast.cli.common import App, Group, default_state
+from refcast.cli.deliveries import delivery, record
+from refcast.cli.endpoints import endpoint
+from refcast.cli.processes import demo, status, worker
+from refcast.cli.repositories import install, render, uninstall
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    envvar="REFCAST_STATE",
+    help="The state directory. Default: /var/lib/refcast if it is yours or you are root, else "
+    "refcast in $XDG_STATE_HOME or ~/.local/state.",
+)
+@click.version_option(refcast.__version__, prog_name="refcast")
+@click.pass_context
+def main(context: click.Context, state: Path | None) -> None:
+    """Signed, ordered, durable webhooks for plain git servers.
+
+    Exit codes: 0 all is well; 1 something failed or needs a person; 2 bad input; 3 the state directory cannot be
+    used; 4 a repository cannot be used; 5 a record is malformed.
+    """
+    context.obj = App((state or default_state()).absolute())
+
+
+for command in (install, uninstall, endpoint, delivery, record, render, worker, status, demo):
+    main.add_command(command)

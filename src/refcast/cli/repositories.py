@@ -1,0 +1,175 @@
+"""`refcast install`, `uninstall` and `render`: what is done with a repository."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from refcast import dialects, ingest, settings
+from refcast import install as installing
+from refcast.cli.common import App, json_option, pass_app, safe, show_json
+from refcast.errors import BadInput, RepositoryError
+from refcast.history import History, Limits
+from refcast.model import ZERO_ID, Push, Pusher, RefUpdate, is_zero
+from refcast.store import FILE, Store
+
+REPOSITORIES = click.argument("repositories", metavar="REPO...", nargs=-1, type=click.Path(path_type=Path))
+ALL = click.option(
+    "--all", "roots", metavar="ROOT", multiple=True, type=click.Path(path_type=Path), help="Every bare one below ROOT."
+)
+
+
+@click.command()
+@REPOSITORIES
+@ALL
+@click.option("--shared", is_flag=True, help="Even if the hooks directory serves other repositories as well.")
+@json_option
+@pass_app
+def install(app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], shared: bool, as_json: bool) -> None:
+    """Have pushes to bare repositories announced. What is installed already is checked and upgraded.
+
+    The hooks that are there keep running. The state directory is made if there is none.
+    """
+    places = [installing.place(path) for path in _given(repositories, roots)]
+    installing.create_state(app.state)
+    with app.store() as store:
+        done = list(installing.install(places, app.state, store, shared=shared, now=time.time()))
+        none = not store.endpoints.all()
+    if as_json:
+        show_json(
+            [{"repository": str(place.repository), "hooks": str(place.hooks), "done": what} for place, what in done]
+        )
+        return
+    for place, what in done:
+        click.echo(f"{safe(str(place.repository))}: {what}")
+    if none:
+        click.echo("no endpoint yet: add one with `refcast endpoint add NAME URL`")
+
+
+@click.command()
+@REPOSITORIES
+@ALL
+@json_option
+@pass_app
+def uninstall(_app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], as_json: bool) -> None:
+    """Take the hooks out again. Exactly what was there before comes back; endpoints and deliveries stay."""
+    places = [installing.place(path) for path in _given(repositories, roots)]
+    done = [(place, "uninstalled" if installing.uninstall(place) else "was not installed") for place in places]
+    if as_json:
+        show_json([{"repository": str(place.repository), "done": what} for place, what in done])
+        return
+    for place, what in done:
+        click.echo(f"{safe(str(place.repository))}: {what}")
+
+
+def _given(repositories: tuple[Path, ...], roots: tuple[Path, ...]) -> Iterator[Path]:
+    found = [path for root in roots for path in installing.find(root)]
+    if roots and not found:
+        raise BadInput(f"there is no bare repository below {', '.join(map(str, roots))}")
+    if not repositories and not roots:
+        raise BadInput("name a repository, or a directory of repositories with --all")
+    yield from dict.fromkeys([*repositories, *found])
+
+
+@click.command()
+@click.argument("repository", metavar="REPO", type=click.Path(path_type=Path))
+@click.argument("ref")
+@click.argument("old")
+@click.argument("new")
+@click.option("--dialect", required=True, help=f"One of {', '.join(dialects.DIALECTS)}.")
+@click.option("--content-type", help="json or form. Default: the dialect's.")
+@click.option("--pusher", help="The user name of who pushed. Default: the account that runs this.")
+@click.option("--option", "options", multiple=True, help="A push option; again for more.")
+@click.option("--body", "body_only", is_flag=True, help="Print the bytes of the body and nothing else.")
+@json_option
+@pass_app
+def render(
+    app: App,
+    repository: Path,
+    ref: str,
+    old: str,
+    new: str,
+    dialect: str,
+    content_type: str | None,
+    pusher: str | None,
+    options: tuple[str, ...],
+    body_only: bool,
+    as_json: bool,
+) -> None:
+    """Print headers and body of what a push would send, and send nothing.
+
+    OLD and NEW are whole ids; 0 stands for the zero id. The delivery's id is a zero here, and nothing is signed.
+    Of a push that has been delivered already this prints the body that was sent, as long as the ledger still has what
+    it had then.
+    """
+    update = RefUpdate(_id(old), _id(new), ref)
+    if not ref.startswith("refs/"):
+        raise BadInput(f"{ref!r} is not the full name of a ref: write it as refs/heads/… or refs/tags/…")
+    path = repository.resolve()
+    if not path.is_dir():
+        raise RepositoryError(f"no repository {repository}")
+    language = dialects.get(dialect)
+    content_type = content_type or language.CONTENT_TYPES[0]
+    name = pusher or ingest.account_name(path.stat().st_uid)
+    messages = []
+    stored: AbstractContextManager[Store | None] = nullcontext()
+    if (app.state / FILE).exists():
+        stored = app.store()
+    with History.open(str(path)) as history, stored as store:
+        values = settings.load(app.state)
+        number, tips, user = _known(store, history, path, name)
+        tips[ref] = update.old
+        if update.created:
+            del tips[ref]
+        push = Push("", str(path), name, datetime.now(UTC), (update,), options)
+        facts = ingest.describe(values, history, str(path), number)
+        limits = Limits(commits=values.commits, files=values.files)
+        for event in history.events(push, tips, facts, Pusher(name, name, id=user), limits, other_refs=True):
+            for message in language.render(event):
+                header, body = dialects.body(dialects.encode(message.payload), content_type)
+                headers = {
+                    **language.headers(message.kind, "0" * 8 + "-0000-0000-0000-" + "0" * 12),
+                    "Content-Type": header,
+                }
+                messages.append((headers, body))
+    _print(messages, as_json, body_only)
+
+
+def _known(store: Store | None, history: History, path: Path, name: str) -> tuple[int, dict[str, str], int]:
+    """The repository's number, its ledger and the user's number; 0 and the present refs where no store knows it."""
+    number = store.repositories.find(str(path)) if store else None
+    if store is None or number is None:
+        return 0, history.tips(), 0
+    return number, store.repositories.tips(number), store.repositories.find_user(name)
+
+
+def _print(messages: list[tuple[dict[str, str], bytes]], as_json: bool, body_only: bool) -> None:
+    if as_json:
+        show_json([{"headers": headers, "body": body} for headers, body in messages])
+        return
+    for index, (headers, body) in enumerate(messages):
+        if not body_only:
+            if index:
+                click.echo("\n")
+            for key, value in headers.items():
+                click.echo(f"{key}: {value}")
+            click.echo()
+        click.echo(body, nl=False)
+        if not body_only:
+            click.echo()
+    if not messages:
+        click.echo("this move makes no request in this dialect", err=True)
+
+
+def _id(text: str) -> str:
+    if is_zero(text) and text:
+        return ZERO_ID
+    if not re.fullmatch(r"[0-9a-f]{40}", text):
+        raise BadInput(f"{text!r} is not an object id: write all its 40 digits, or 0 for none")
+    return text

@@ -1,0 +1,95 @@
+"""History: what a push did, told as events. The only room that knows pygit2; none of its objects leaves.
+
+Owns the way from a push and the ledger to events: which commits (`walk`), what they changed (`trees`), what
+they say (`text`), put together (`telling`), all read from the repository's objects (`objects`). It writes
+nothing, knows no store and no dialect, and asks the refs themselves only in `tips` and `default_branch`: a push
+is told by the ids it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Self
+
+from pygit2 import Repository as GitRepository
+
+from refcast.history.objects import Objects, open_repository
+from refcast.history.telling import Limits, Telling
+from refcast.model import Event, Push, Pusher, Repository
+
+__all__ = ["History", "Limits"]
+
+
+class History:
+    """One repository's history, opened. For one thread; make another for another."""
+
+    def __init__(self, repository: GitRepository) -> None:
+        self._repository = repository
+        self._objects = Objects(repository)
+
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """The history of the repository at exactly this path, bare or not. Raises RepositoryError."""
+        return cls(open_repository(path))
+
+    def close(self) -> None:
+        """Let go of the repository's files."""
+        self._repository.free()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def tips(self) -> dict[str, str]:
+        """Every ref and the id it names, annotated tags not peeled; HEAD and other symbolic refs left out.
+
+        Raises RepositoryError where the refs cannot be read.
+        """
+        return self._objects.tips()
+
+    def default_branch(self) -> str:
+        """The short name of the branch that HEAD names, even before its first commit; empty if detached."""
+        return self._objects.head().removeprefix("refs/heads/")
+
+    def events(
+        self,
+        push: Push,
+        ledger: Mapping[str, str],
+        repository: Repository,
+        pusher: Pusher,
+        limits: Limits,
+        *,
+        other_refs: bool = False,
+    ) -> Iterator[Event]:
+        """An event for each ref that moved, in the push's order, made one by one as they are asked for.
+
+        `ledger` holds the tip of each ref just before this push. Refs that are neither branches nor tags make
+        events only with `other_refs`. Objects that are gone cost commits or file changes, never an event:
+        Event.incomplete says what is missing.
+        """
+        moved = [
+            update
+            for update in push.updates
+            if update.old != update.new
+            and not (update.created and update.deleted)
+            and (other_refs or update.kind != "other")
+        ]
+        telling = Telling(self._objects, ledger, moved, limits)
+        for update in moved:
+            told = telling.tell(update)
+            yield Event(
+                kind="tag_push" if update.kind == "tag" else "push",
+                repository=repository,
+                pusher=pusher,
+                time=push.time,
+                update=replace(update, forced=told.forced),
+                commits=told.commits,
+                total=told.total,
+                head=told.head,
+                tag=told.tag,
+                options=push.options,
+                incomplete="; ".join(told.gaps),
+            )

@@ -1,0 +1,136 @@
+"""The settings of one state directory: `refcast.toml` in it, and what they say of a repository.
+
+Endpoints are not settings: the store holds them. Every setting has a need, named beside it.
+"""
+
+from __future__ import annotations
+
+import string
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from refcast.errors import BadInput
+from refcast.model import Repository, printable
+
+FILE = "refcast.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """URL templates. `{path}` is the repository's full name, `{name}` its last part; a plain server knows no URL."""
+
+    homepage: str = ""
+    http: str = ""
+    ssh: str = ""
+    commit: str = ""
+    """Also `{id}`. Empty: the dialect appends its own path to the homepage."""
+    compare: str = ""
+    """Also `{old}` and `{new}`. Empty: the dialect appends its own path to the homepage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    roots: tuple[str, ...] = ()
+    """Directories of repositories: a repository's full name is its path below the root, without `.git`.
+    A repository below none of them is named by its last part alone."""
+    urls: Urls = Urls()
+    commits: int = 250
+    """How many commits an event lists at most. Receivers refuse bodies that are too large."""
+    files: int = 3000
+    """How many paths a commit lists at most."""
+
+    def describe(self, path: str, *, id: int = 0, description: str = "", default_branch: str = "") -> Repository:
+        """What receivers are told of the repository at the resolved `path`."""
+        full_name = self.full_name(path)
+        names = {"path": full_name, "name": full_name.rsplit("/", 1)[-1]}
+
+        def url(template: str, **more: str) -> str:
+            return template.format(**names, **more)
+
+        return Repository(
+            path=path,
+            full_name=full_name,
+            id=id,
+            description=description,
+            default_branch=printable(default_branch),
+            homepage=url(self.urls.homepage),
+            http_url=url(self.urls.http),
+            ssh_url=url(self.urls.ssh),
+            # The ids are filled in by the dialect, so their places stay.
+            commit_url=url(self.urls.commit, id="{id}"),
+            compare_url=url(self.urls.compare, old="{old}", new="{new}"),
+        )
+
+    def full_name(self, path: str) -> str:
+        for root in self.roots:
+            if path.startswith(root.rstrip("/") + "/"):
+                below = path[len(root.rstrip("/")) + 1 :]
+                break
+        else:
+            below = path.rsplit("/", 1)[-1]
+        # A repository that is a .git directory is known by the directory that holds it.
+        below = below.removesuffix("/.git").removesuffix(".git")
+        return printable(below or path.rstrip("/").rsplit("/", 2)[-2])
+
+
+def load(state: Path) -> Settings:
+    """The settings in the state directory; the defaults where there is no file.
+
+    Raises BadInput, naming file and key."""
+    path = state / FILE
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"{path}: {error}") from error
+    _known(path, "", table, {"roots", "urls", "limits"})
+    roots = table.get("roots", [])
+    if not isinstance(roots, list) or not all(isinstance(root, str) and root.startswith("/") for root in roots):
+        raise BadInput(f"{path}: roots must be a list of absolute paths")
+    limits = _table(path, table, "limits", {"commits", "files"})
+    for key, value in limits.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 100_000:
+            raise BadInput(f"{path}: limits.{key} must be a whole number from 0 to 100000")
+    return Settings(
+        roots=tuple(str(Path(root).resolve()) for root in roots),
+        urls=_urls(path, _table(path, table, "urls", {field.name for field in fields(Urls)})),
+        **limits,
+    )
+
+
+def _urls(path: Path, table: dict[str, object]) -> Urls:
+    places = {"commit": {"id"}, "compare": {"old", "new"}}
+    for key, template in table.items():
+        allowed = {"path", "name"} | places.get(key, set())
+        if not isinstance(template, str):
+            raise BadInput(f"{path}: urls.{key} must be a string")
+        try:
+            used = {name for _, name, spec, conversion in string.Formatter().parse(template) if name is not None}
+            template.format(**dict.fromkeys(allowed, ""))
+        except (ValueError, KeyError, IndexError, AttributeError) as error:
+            raise BadInput(f"{path}: urls.{key} is not a template: {error}; known: {_braces(allowed)}") from error
+        if not used <= allowed:
+            raise BadInput(f"{path}: urls.{key} uses {_braces(used - allowed)}; known: {_braces(allowed)}")
+    return Urls(**{key: str(value) for key, value in table.items()})
+
+
+def _braces(names: set[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in sorted(names))
+
+
+def _table(path: Path, table: Mapping[str, object], key: str, known: set[str]) -> dict[str, Any]:
+    inner = table.get(key, {})
+    if not isinstance(inner, dict):
+        raise BadInput(f"{path}: {key} must be a table")
+    _known(path, f"{key}.", inner, known)
+    return inner
+
+
+def _known(path: Path, prefix: str, table: Mapping[str, object], known: set[str]) -> None:
+    for key in table:
+        if key not in known:
+            raise BadInput(f"{path}: {prefix}{key} is not a setting; known: {', '.join(sorted(known))}")

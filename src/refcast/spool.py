@@ -1,0 +1,263 @@
+"""The spool: what the hooks write, and how it is read. Standard library only.
+
+The hooks are shell scripts, so this page is the format's definition and its reader; one golden file checks both.
+
+A push writes one file, `spool/<uid>/<pid>-<start>.push`, named by the process id and the start time (field 22 of
+/proc/<pid>/stat) of its receive-pack. The file is a sequence of fields, each ended by a NUL, `name=value`:
+
+    refcast 1 intent                    one line by `update` for each ref it lets pass
+    repository=/srv/git/site.git        the resolved path
+    GL_USER=ann                         facts about the pusher, where the environment has them
+    update=<old> <new> <ref>            again for each ref
+    refcast 1 push                      the record, by post-receive
+    id=<random uuid>
+    repository=/srv/git/site.git
+    option=ci.skip                      again for each push option
+    updates=<the hook's standard input, whole>
+    end                                 only behind a record that is whole
+
+The file's owner is the pusher and its time of modification the time of the push: neither can be forged by another user.
+A file that does not end with `end` is still being written while its receive-pack lives; after that its intents are
+stale, and a record that it may hold is truncated.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from refcast.errors import RecordError, StateError
+from refcast.model import RefUpdate
+
+SUFFIX = ".push"
+END = b"\0end\0"
+MAX_BYTES = 64 * 1024 * 1024
+"""About half a million ref updates. A larger file is not read into memory."""
+
+_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one hook run tells of a push. An intent has no id and no options."""
+
+    repository: str
+    updates: tuple[RefUpdate, ...]
+    id: str = ""
+    options: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    """Environment variables, as the hook found them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of the spool."""
+
+    path: Path
+    uid: int
+    """The unix user who pushed."""
+    time: datetime
+    """When the file was last written; aware, UTC."""
+    intents: tuple[Part, ...]
+    records: tuple[Part, ...]
+    """One record; more only if two pushes happened on one process id and start time, as in two containers."""
+    complete: bool
+    alive: bool
+    """Whether the receive-pack that the file's name tells of still runs."""
+
+
+def create(spool: Path, owner_uid: int) -> None:
+    """Make the spool: others may enter and make their own directory in it, and nothing else (sticky, setgid)."""
+    try:
+        spool.mkdir(mode=0o700, exist_ok=True)
+        os.chown(spool, owner_uid, -1)
+        spool.chmod(0o3733)
+        box = spool / str(owner_uid)
+        box.mkdir(mode=0o700, exist_ok=True)
+        os.chown(box, owner_uid, -1)
+        box.chmod(0o2770)
+    except OSError as error:
+        raise StateError(f"cannot make the spool {spool}: {error.strerror}; run this as its owner") from error
+
+
+def files(spool: Path) -> list[Path]:
+    """The files that pushes wrote, oldest modification first. A file that vanishes meanwhile is left out."""
+    found: list[tuple[int, Path]] = []
+    for box in boxes(spool):
+        try:
+            with os.scandir(box) as entries:
+                for entry in entries:
+                    if entry.name.endswith(SUFFIX):
+                        try:
+                            found.append((entry.stat(follow_symlinks=False).st_mtime_ns, Path(entry.path)))
+                        except FileNotFoundError:
+                            continue
+        except OSError:
+            # One user's directory that cannot be read (removed, permissions taken away) must not hide the others'.
+            continue
+    return [path for _, path in sorted(found)]
+
+
+def boxes(spool: Path) -> Iterator[Path]:
+    """The directories of the users who push: named by the uid that owns them, and no links.
+
+    Raises StateError if the spool itself cannot be read."""
+    try:
+        with os.scandir(spool) as entries:
+            for entry in entries:
+                info = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(info.st_mode) and entry.name == str(info.st_uid):
+                    yield Path(entry.path)
+    except OSError as error:
+        raise StateError(f"cannot read the spool {spool}: {error.strerror}; run this as its owner") from error
+
+
+def is_complete(path: Path) -> bool:
+    """Whether the file ends with the mark of a whole record. Cheap: a push of 10,000 refs touches its file as often."""
+    try:
+        with open(_open(path), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(END)))
+            return file.read() == END
+    except (OSError, RecordError):
+        return False
+
+
+def read(path: Path) -> Entry:
+    """One file of the spool.
+
+    Raises FileNotFoundError if it is gone, RecordError (one line, with the reason) if it is not what a hook writes,
+    or if its record was cut off and the push that wrote it is over."""
+    alive = is_alive(path)  # before reading: what is written afterwards is seen next time
+    with open(_open(path), "rb") as file:
+        info = os.fstat(file.fileno())
+        if info.st_size > MAX_BYTES:
+            raise RecordError(f"{path}: {info.st_size} bytes is more than a record may have ({MAX_BYTES})")
+        data = file.read(MAX_BYTES)
+    complete = data.endswith(END)
+    intents: list[Part] = []
+    records: list[Part] = []
+    for kind, ended, fields in _split(path, data):
+        if kind == "intent":
+            intents.append(_intent(path, fields))
+        elif ended:
+            records.append(_record(path, fields))
+        elif not alive:
+            raise RecordError(f"{path}: the record was cut off while it was written")
+    return Entry(
+        path=path,
+        uid=info.st_uid,
+        time=datetime.fromtimestamp(info.st_mtime_ns / 1e9, UTC),
+        intents=tuple(intents),
+        records=tuple(records),
+        complete=complete,
+        alive=alive,
+    )
+
+
+def is_alive(path: Path) -> bool:
+    """Whether the process that the file's name tells of is there, with the same start time."""
+    pid, _, start = path.name.removesuffix(SUFFIX).partition("-")
+    return pid.isdecimal() and start_time(int(pid)) == start
+
+
+def start_time(pid: int) -> str:
+    """A process's start time in clock ticks since boot, as /proc tells it; empty if there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return ""
+    # The second field is the name in brackets and may hold anything; field 22 is the twentieth behind it.
+    return text.rpartition(b") ")[2].split()[19].decode()
+
+
+def _open(path: Path) -> int:
+    """A descriptor of a regular file with one name that belongs to the owner of its directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
+            raise RecordError(f"{path}: not a regular file with a single name")
+        if str(info.st_uid) != path.parent.name:
+            raise RecordError(f"{path}: belongs to user {info.st_uid}, not to the user of its directory")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _split(path: Path, data: bytes) -> Iterator[tuple[str, bool, list[tuple[str, str]]]]:
+    """The parts of a file: kind, whether the end mark stands behind it, and its fields."""
+    kind, fields = "", list[tuple[str, str]]()
+    # What stands behind the last NUL is a field that is still being written, or nothing.
+    for raw in data.split(b"\0")[:-1]:
+        field = raw.decode("utf-8", "surrogateescape")
+        if field.startswith("refcast ") and "=" not in field:
+            if kind:
+                yield kind, False, fields
+            if field not in ("refcast 1 intent", "refcast 1 push"):
+                raise RecordError(f"{path}: {field[:40]!r} is of another version of the hooks; install them again")
+            kind, fields = field.rpartition(" ")[2], []
+        elif field == "end" and kind == "push":
+            yield kind, True, fields
+            kind, fields = "", []
+        else:
+            name, equals, value = field.partition("=")
+            if not kind or not equals:
+                raise RecordError(f"{path}: {field[:40]!r} is not a field of a record")
+            fields.append((name, value))
+    if kind:
+        yield kind, False, fields
+
+
+def _intent(path: Path, fields: list[tuple[str, str]]) -> Part:
+    return Part(
+        repository=_one(path, fields, "repository"),
+        updates=tuple(_update(path, value) for name, value in fields if name == "update"),
+        facts=_facts(fields),
+    )
+
+
+def _record(path: Path, fields: list[tuple[str, str]]) -> Part:
+    record_id = _one(path, fields, "id")
+    if not _UUID.match(record_id):
+        raise RecordError(f"{path}: {record_id[:40]!r} is not the id of a record")
+    lines = _one(path, fields, "updates").removesuffix("\n")
+    return Part(
+        repository=_one(path, fields, "repository"),
+        updates=tuple(_update(path, line) for line in lines.split("\n")) if lines else (),
+        id=record_id,
+        options=tuple(value for name, value in fields if name == "option"),
+        facts=_facts(fields),
+    )
+
+
+def _facts(fields: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in fields if name.isupper())
+
+
+def _one(path: Path, fields: list[tuple[str, str]], wanted: str) -> str:
+    values = [value for name, value in fields if name == wanted]
+    if len(values) != 1 or (wanted == "repository" and not values[0].startswith("/")):
+        raise RecordError(f"{path}: a record needs exactly one {wanted}, this one has {len(values)}")
+    return values[0]
+
+
+def _update(path: Path, line: str) -> RefUpdate:
+    old, _, rest = line.partition(" ")
+    new, _, ref = rest.partition(" ")
+    if not (_ID.match(old) and _ID.match(new) and ref.startswith("refs/")) or _FORBIDDEN_IN_REF.search(ref):
+        raise RecordError(f"{path}: {line[:120]!r} is not a ref update (old id, new id, ref)")
+    return RefUpdate(old, new, ref)
+
+
+def remove(path: Path) -> None:
+    """Forget a file whose records are stored. It may be gone already."""
+    path.unlink(missing_ok=True)

@@ -1,0 +1,96 @@
+"""One SQLite database: how it is opened, and its two kinds of transaction.
+
+Facts behind the choices: a deferred transaction that turns into a writer fails at once despite the busy timeout, so
+writers begin IMMEDIATE; synchronous=FULL is what makes a commit survive a power cut in WAL mode.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from refcast.errors import StateError
+from refcast.store import schema
+
+_BUSY_MS = 30_000
+
+
+class Database:
+    def __init__(self, path: Path, engine: sa.Engine) -> None:
+        self.path = path
+        self._engine = engine
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """The database at `path`, made with its tables if there is none.
+
+        Raises StateError if it cannot be opened, or is of a later version than this program knows."""
+        try:
+            # Made here, before SQLite would with the umask: the store holds secrets. WAL files take this file's mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StateError(f"cannot open the store {path}: {error.strerror}; run this as its owner") from error
+        engine = sa.create_engine(
+            f"sqlite:///{path}", connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False}
+        )
+        sa.event.listen(engine, "connect", _prepare)
+        sa.event.listen(engine, "begin", _begin)
+        database = cls(path, engine)
+        with database.write() as connection:
+            schema.metadata.create_all(connection)
+            version = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == "version")).scalar()
+            if version is None:
+                connection.execute(sa.insert(schema.meta).values(key="version", value=str(schema.VERSION)))
+            elif int(version) > schema.VERSION:
+                raise StateError(
+                    f"{path} is of version {version}, this refcast knows {schema.VERSION}: upgrade refcast"
+                )
+        return database
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that may write: committed at the end, undone if an error leaves it. Keep it short."""
+        with (
+            self._named_errors(),
+            self._engine.connect().execution_options(refcast_write=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A consistent look at the store; it waits for no writer."""
+        with self._named_errors(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
+            if isinstance(error, (sa.exc.IntegrityError, sa.exc.ProgrammingError)):
+                raise
+            raise StateError(f"the store {self.path} cannot be used: {error.orig}") from error
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins no transactions of its own
+    cursor = connection.cursor()
+    if not cursor.execute("PRAGMA page_count").fetchone()[0]:
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    immediate = connection.get_execution_options().get("refcast_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,223 @@
+"""What ingest writes: events with their contents and deliveries, the ledger's new tips, records set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from refcast.model import Event
+from refcast.store.database import Database
+from refcast.store.schema import asides, contents, deliveries, events, lanes, ledger, records
+
+NUDGE_SECONDS = 60.0
+"""A new event brings the next try of a failing lane to now, at most once in this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    id: str
+    endpoint_id: int
+    content_type: str
+    signing: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NewContent:
+    dialect: str
+    kind: str
+    payload: bytes
+    deliveries: Sequence[NewDelivery]
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    event: Event
+    contents: Sequence[NewContent] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A part of one record that is stored in one transaction."""
+
+    record_id: str
+    repository_id: int
+    pusher: str
+    received_at: float
+    events: Sequence[NewEvent] = ()
+    tips: Mapping[str, str | None] = field(default_factory=dict)
+    """The ledger's new tips; None for a ref that is gone."""
+    last: bool = False
+    """The record is ingested whole with this batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A file of the spool that cannot be ingested."""
+
+    path: str
+    reason: str
+    since: float
+    retry_at: float | None
+
+
+class Intake:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def is_done(self, record_id: str) -> bool:
+        """Whether the record has been ingested whole."""
+        with self._database.read() as connection:
+            return connection.execute(sa.select(records.c.id).where(records.c.id == record_id)).scalar() is not None
+
+    def begun(self) -> set[str]:
+        """The ids of records of which a part is stored: ingest was interrupted there."""
+        with self._database.read() as connection:
+            whole = sa.select(records.c.id).where(records.c.id == events.c.record_id).exists()
+            return set(connection.execute(sa.select(events.c.record_id).where(~whole).distinct()).scalars())
+
+    def is_recovered(self, repository_id: int, ref: str, received_at: float) -> bool:
+        """Whether a gap in this ref was announced as recovered after the time of a push that was missing then."""
+        query = sa.select(events.c.id).where(
+            events.c.repository_id == repository_id,
+            events.c.ref == ref,
+            events.c.recovered,
+            events.c.received_at >= received_at,
+        )
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).scalar() is not None
+
+    def add(self, batch: Batch, now: float) -> None:
+        """Store a batch. What an earlier, interrupted try has stored of it is left as it is."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.select(events.c.ref, events.c.recovered).where(events.c.record_id == batch.record_id)
+            )
+            known = {(ref, recovered) for ref, recovered in done}
+            fresh = [
+                new
+                for new in batch.events
+                if new.event.update and (new.event.update.ref, new.event.recovered) not in known
+            ]
+            if fresh:
+                _insert(connection, batch, fresh, now)
+            _move_tips(connection, batch.repository_id, batch.tips)
+            if batch.last:
+                connection.execute(
+                    sa.insert(records).values(
+                        id=batch.record_id,
+                        repository_id=batch.repository_id,
+                        pusher=batch.pusher,
+                        received_at=batch.received_at,
+                        ingested_at=now,
+                    )
+                )
+
+    def set_aside(self, path: str, reason: str, now: float, retry_at: float | None) -> None:
+        """Note why a file cannot be ingested. A second note keeps the time of the first."""
+        with self._database.write() as connection:
+            changed = connection.execute(
+                sa.update(asides).where(asides.c.path == path).values(reason=reason, retry_at=retry_at)
+            )
+            if not changed.rowcount:
+                connection.execute(sa.insert(asides).values(path=path, reason=reason, since=now, retry_at=retry_at))
+
+    def asides(self) -> list[Aside]:
+        """What is set aside, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(asides).order_by(asides.c.since))
+            return [Aside(**row._mapping) for row in rows]
+
+    def retry_aside(self, path: str | None, now: float) -> int:
+        """Let the next ingest try again what is set aside: one file, or all of them. How many that are."""
+        change = sa.update(asides).values(retry_at=now)
+        with self._database.write() as connection:
+            return connection.execute(change if path is None else change.where(asides.c.path == path)).rowcount
+
+    def no_longer_aside(self, path: str) -> None:
+        with self._database.write() as connection:
+            connection.execute(sa.delete(asides).where(asides.c.path == path))
+
+
+def _insert(connection: sa.Connection, batch: Batch, fresh: Sequence[NewEvent], now: float) -> None:
+    event_rows = []
+    for new in fresh:
+        update = new.event.update
+        assert update is not None
+        event_rows.append(
+            {
+                "record_id": batch.record_id,
+                "repository_id": batch.repository_id,
+                "kind": new.event.kind,
+                "ref": update.ref,
+                "old": update.old,
+                "new": update.new,
+                "pusher": batch.pusher,
+                "received_at": batch.received_at,
+                "recovered": new.event.recovered,
+                "incomplete": new.event.incomplete,
+            }
+        )
+    event_ids = _ids(connection, events, event_rows)
+    flat = [(event_id, content) for event_id, new in zip(event_ids, fresh, strict=True) for content in new.contents]
+    content_ids = _ids(
+        connection,
+        contents,
+        [{"event_id": event_id, "dialect": c.dialect, "kind": c.kind, "payload": c.payload} for event_id, c in flat],
+    )
+    lane_of = {
+        endpoint_id: lane for lane, endpoint_id in connection.execute(sa.select(lanes.c.id, lanes.c.endpoint_id))
+    }
+    rows = [
+        {
+            "id": delivery.id,
+            "content_id": content_id,
+            "endpoint_id": delivery.endpoint_id,
+            "lane_id": lane_of[delivery.endpoint_id],
+            "content_type": delivery.content_type,
+            "signing": delivery.signing,
+            "headers": dict(delivery.headers),
+            "state": "waiting",
+            "created_at": now,
+        }
+        for content_id, (_, content) in zip(content_ids, flat, strict=True)
+        for delivery in content.deliveries
+        if delivery.endpoint_id in lane_of  # one that was removed a moment ago wants nothing
+    ]
+    if rows:
+        connection.execute(sa.insert(deliveries), rows)
+        _nudge(connection, {row["lane_id"] for row in rows}, now)
+
+
+def _ids(connection: sa.Connection, table: sa.Table, rows: list[dict[str, object]]) -> list[int]:
+    """Insert rows and return their numbers, in the order of the rows."""
+    if not rows:
+        return []
+    made = connection.execute(sa.insert(table).returning(table.c.id, sort_by_parameter_order=True), rows)
+    return list(made.scalars())
+
+
+def _nudge(connection: sa.Connection, lane_ids: set[object], now: float) -> None:
+    """A recovered endpoint must not wait for days behind a head that sleeps: a new event has it tried now."""
+    connection.execute(
+        sa.update(lanes)
+        .where(
+            lanes.c.id.in_(lane_ids),
+            lanes.c.failing_since.is_not(None),
+            lanes.c.due_at > now,
+            lanes.c.nudged_at <= now - NUDGE_SECONDS,
+        )
+        .values(due_at=now, nudged_at=now)
+    )
+
+
+def _move_tips(connection: sa.Connection, repository_id: int, tips: Mapping[str, str | None]) -> None:
+    if not tips:
+        return
+    here = sa.and_(ledger.c.repository_id == repository_id, ledger.c.ref == sa.bindparam("moved"))
+    connection.execute(sa.delete(ledger).where(here), [{"moved": ref} for ref in tips])
+    rows = [{"repository_id": repository_id, "ref": ref, "tip": tip} for ref, tip in tips.items() if tip is not None]
+    if rows:
+        connection.execute(sa.insert(ledger), rows)

@@ -1,0 +1,194 @@
+"""Lanes: what must stay in order. Here a delivery is claimed, and what came of it is stored in one transaction.
+
+A lane is claimed, not a delivery: one request of a lane is in flight at a time, and its head goes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from refcast.model import Endpoint
+from refcast.store.database import Database
+from refcast.store.endpoints import endpoint_of
+from refcast.store.schema import attempt_deliveries, attempts, contents, deliveries, endpoints, lanes
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The head of a claimed lane, and all that sending it needs."""
+
+    lane_id: int
+    step: int
+    scheduled_at: float
+    endpoint: Endpoint = field(repr=False)
+    position: int
+    delivery_id: str
+    headers: Mapping[str, str]
+    payload: bytes = field(repr=False)
+    content_type: str
+    signing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP request and what came back, fit to be kept: no secret is in it."""
+
+    started_at: float
+    duration: float
+    url: str
+    request_headers: list[tuple[str, str]]
+    status: int | None
+    response_headers: list[tuple[str, str]]
+    response_body: bytes
+    error_class: str
+    error: str
+    decision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """An endpoint whose last try failed, or that is disabled because they all did."""
+
+    name: str
+    since: float
+    error: str
+    disabled: bool
+
+
+class Lanes:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def release_all(self) -> None:
+        """Undo every claim: the worker that held them is dead. Only the holder of the worker's lock may call this."""
+        with self._database.write() as connection:
+            connection.execute(sa.update(lanes).values(claimed=False))
+
+    def claim(self, now: float) -> Work | None:
+        """Claim the lane that has been due longest and has something to send; None if there is none."""
+        head = (
+            sa.select(sa.func.min(deliveries.c.position))
+            .where(deliveries.c.lane_id == lanes.c.id, deliveries.c.state == "waiting")
+            .scalar_subquery()
+        )
+        due = (
+            sa.select(lanes.c.id, lanes.c.step, lanes.c.scheduled_at, lanes.c.endpoint_id, head.label("head"))
+            .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
+            .where(~lanes.c.claimed, lanes.c.due_at <= now, endpoints.c.state == "active", head.is_not(None))
+            .order_by(lanes.c.due_at)
+            .limit(1)
+        )
+        with self._database.write() as connection:
+            lane = connection.execute(due).first()
+            if lane is None:
+                return None
+            connection.execute(sa.update(lanes).where(lanes.c.id == lane.id).values(claimed=True))
+            delivery = connection.execute(
+                sa.select(deliveries, contents.c.payload)
+                .join(contents, contents.c.id == deliveries.c.content_id)
+                .where(deliveries.c.position == lane.head)
+            ).one()
+            endpoint = connection.execute(sa.select(endpoints).where(endpoints.c.id == lane.endpoint_id)).one()
+            return Work(
+                lane_id=lane.id,
+                step=lane.step,
+                scheduled_at=lane.scheduled_at,
+                endpoint=endpoint_of(endpoint),
+                position=delivery.position,
+                delivery_id=delivery.id,
+                headers=delivery.headers,
+                payload=delivery.payload,
+                content_type=delivery.content_type,
+                signing=delivery.signing,
+            )
+
+    def delivered(self, work: Work, attempt: Attempt, now: float) -> None:
+        """The head arrived: the next one in the lane is due now."""
+        with self._database.write() as connection:
+            if _note(connection, work, attempt):
+                connection.execute(
+                    sa.update(deliveries)
+                    .where(deliveries.c.position == work.position)
+                    .values(state="delivered", finished_at=now)
+                )
+            _settle(connection, work, step=0, due_at=now, scheduled_at=now, failing_since=None, last_error="")
+
+    def retry(self, work: Work, attempt: Attempt, *, step: int, due_at: float, now: float, error: str) -> None:
+        """The head stays where it is and is tried again at `due_at`."""
+        with self._database.write() as connection:
+            _note(connection, work, attempt)
+            since = sa.func.coalesce(lanes.c.failing_since, now)
+            _settle(
+                connection, work, step=step, due_at=due_at, scheduled_at=due_at, failing_since=since, last_error=error
+            )
+
+    def disable(self, work: Work, attempt: Attempt, *, now: float, reason: str) -> None:
+        """The endpoint gets nothing more until a person enables it; all that waits is held."""
+        with self._database.write() as connection:
+            _note(connection, work, attempt)
+            connection.execute(
+                sa.update(endpoints).where(endpoints.c.id == work.endpoint.id).values(state="disabled", reason=reason)
+            )
+            since = sa.func.coalesce(lanes.c.failing_since, now)
+            _settle(connection, work, failing_since=since, last_error=reason)
+
+    def next_due(self, after: float) -> float | None:
+        """When the next lane that has something to send is due, of those due later than `after`; None if none is."""
+        waiting = sa.exists().where(deliveries.c.lane_id == lanes.c.id, deliveries.c.state == "waiting")
+        with self._database.read() as connection:
+            return connection.execute(
+                sa.select(sa.func.min(lanes.c.due_at))
+                .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
+                .where(~lanes.c.claimed, lanes.c.due_at > after, endpoints.c.state == "active", waiting)
+            ).scalar()
+
+    def is_pending(self) -> bool:
+        """Whether anything waits for an endpoint that is active, now or later."""
+        with self._database.read() as connection:
+            query = (
+                sa.select(deliveries.c.position)
+                .join(endpoints, endpoints.c.id == deliveries.c.endpoint_id)
+                .where(deliveries.c.state == "waiting", endpoints.c.state == "active")
+            )
+            return connection.execute(query.limit(1)).scalar() is not None
+
+    def pull_back(self, now: float, longest: float) -> None:
+        """A due time further ahead than any wait can be comes of a clock that was set back: such a lane is due now."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(lanes)
+                .where(lanes.c.due_at > now + longest)
+                .values(due_at=now, scheduled_at=now, nudged_at=0.0)
+            )
+
+    def failing(self) -> list[Failing]:
+        """The endpoints that do not take deliveries, longest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                sa.select(endpoints.c.name, lanes.c.failing_since, lanes.c.last_error, endpoints.c.state)
+                .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
+                .where(lanes.c.failing_since.is_not(None))
+                .order_by(lanes.c.failing_since)
+            )
+            return [
+                Failing(name=name, since=since, error=error, disabled=state == "disabled")
+                for name, since, error, state in rows
+            ]
+
+
+def _note(connection: sa.Connection, work: Work, attempt: Attempt) -> bool:
+    """Keep an attempt; False if its delivery was removed, with its endpoint, while the request was under way."""
+    here = sa.select(deliveries.c.position).where(deliveries.c.position == work.position)
+    if connection.execute(here).scalar() is None:
+        return False
+    values = {name: getattr(attempt, name) for name in Attempt.__slots__}
+    made = connection.execute(sa.insert(attempts).values(values).returning(attempts.c.id))
+    connection.execute(sa.insert(attempt_deliveries).values(attempt_id=made.scalar_one(), position=work.position))
+    return True
+
+
+def _settle(connection: sa.Connection, work: Work, **values: object) -> None:
+    connection.execute(sa.update(lanes).where(lanes.c.id == work.lane_id).values(claimed=False, **values))

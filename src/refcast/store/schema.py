@@ -1,0 +1,188 @@
+"""The tables of the store, and their version. Times are seconds since the epoch, UTC, as REAL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+VERSION = 1
+"""Raised with every change to the tables. A program refuses a store of a later version."""
+
+
+class GitText(sa.types.TypeDecorator[str]):
+    """A ref name or path: `str` with surrogateescape in Python, its bytes in the store, so that none is lost."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> bytes | None:  # noqa: ARG002 (SQLAlchemy's signature)
+        return None if value is None else value.encode("utf-8", "surrogateescape")
+
+    def process_result_value(self, value: bytes | None, dialect: Any) -> str | None:  # noqa: ARG002
+        return None if value is None else value.decode("utf-8", "surrogateescape")
+
+
+metadata = sa.MetaData()
+
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+repositories = sa.Table(
+    "repositories",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("path", GitText, nullable=False, unique=True),
+    sa.Column("added_at", sa.Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", GitText, nullable=False, unique=True),
+    sqlite_autoincrement=True,
+)
+
+ledger = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column("repository_id", sa.ForeignKey("repositories.id"), primary_key=True),
+    sa.Column("ref", GitText, primary_key=True),
+    sa.Column("tip", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+records = sa.Table(
+    "records",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("repository_id", sa.ForeignKey("repositories.id"), nullable=False),
+    sa.Column("pusher", GitText, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("ingested_at", sa.Float, nullable=False),
+    comment="Records that are ingested whole. One that is read again (a crash came before its removal) is known here.",
+)
+
+asides = sa.Table(
+    "asides",
+    metadata,
+    sa.Column("path", GitText, primary_key=True, comment="the file in the spool, which stays there"),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("retry_at", sa.Float, comment="NULL: only when a person asks for it"),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("record_id", sa.Text, nullable=False),
+    sa.Column("repository_id", sa.ForeignKey("repositories.id"), nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("ref", GitText, nullable=False),
+    sa.Column("old", sa.Text, nullable=False),
+    sa.Column("new", sa.Text, nullable=False),
+    sa.Column("pusher", GitText, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("recovered", sa.Boolean, nullable=False),
+    sa.Column("incomplete", sa.Text, nullable=False, comment="why commits are missing; empty when none is"),
+    sa.UniqueConstraint("record_id", "ref", "recovered"),
+    sa.Index("events_by_ref", "repository_id", "ref"),
+    sqlite_autoincrement=True,
+)
+
+contents = sa.Table(
+    "contents",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("event_id", sa.ForeignKey("events.id"), comment="NULL for a test"),
+    sa.Column("dialect", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False, comment="the dialect's own name of the event"),
+    sa.Column("payload", sa.LargeBinary, nullable=False, comment="JSON, as it is sent or put into a form"),
+    comment="An event in a dialect's words, rendered once and shared by all endpoints of that dialect.",
+)
+
+endpoints = sa.Table(
+    "endpoints",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("dialect", sa.Text, nullable=False),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("events", sa.JSON, nullable=False),
+    sa.Column("repositories", sa.JSON, nullable=False),
+    sa.Column("other_refs", sa.Boolean, nullable=False),
+    sa.Column("verify_tls", sa.Boolean, nullable=False),
+    sa.Column("timeout", sa.Float, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+lanes = sa.Table(
+    "lanes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("endpoint_id", sa.ForeignKey("endpoints.id"), nullable=False, unique=True),
+    sa.Column("claimed", sa.Boolean, nullable=False, comment="a thread has a request of this lane in flight"),
+    sa.Column("step", sa.Integer, nullable=False, comment="failed scheduled tries of the head; 0 when all is well"),
+    sa.Column("due_at", sa.Float, nullable=False, comment="the next try, not before"),
+    sa.Column("scheduled_at", sa.Float, nullable=False, comment="when the schedule alone would try"),
+    sa.Column("nudged_at", sa.Float, nullable=False, comment="when a new event last brought the next try to now"),
+    sa.Column("failing_since", sa.Float, comment="NULL when the last try succeeded"),
+    sa.Column("last_error", sa.Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("position", sa.Integer, primary_key=True, comment="the order within a lane"),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("content_id", sa.ForeignKey("contents.id"), nullable=False),
+    sa.Column("endpoint_id", sa.ForeignKey("endpoints.id"), nullable=False),
+    sa.Column("lane_id", sa.ForeignKey("lanes.id"), nullable=False),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("signing", sa.Text, nullable=False),
+    sa.Column("headers", sa.JSON, nullable=False, comment="all but content type and signature"),
+    sa.Column("state", sa.Text, nullable=False, comment="waiting, delivered"),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("finished_at", sa.Float),
+    sa.Index("deliveries_by_lane", "lane_id", "state", "position"),
+    sa.Index("deliveries_by_content", "content_id"),
+    sqlite_autoincrement=True,
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("duration", sa.Float, nullable=False),
+    sa.Column("url", sa.Text, nullable=False, comment="masked"),
+    sa.Column("request_headers", sa.JSON, nullable=False, comment="secrets masked"),
+    sa.Column("status", sa.Integer),
+    sa.Column("response_headers", sa.JSON, nullable=False),
+    sa.Column("response_body", sa.LargeBinary, nullable=False, comment="its first part"),
+    sa.Column("error_class", sa.Text, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("decision", sa.Text, nullable=False, comment="what followed, in words"),
+    sqlite_autoincrement=True,
+)
+
+attempt_deliveries = sa.Table(
+    "attempt_deliveries",
+    metadata,
+    sa.Column("attempt_id", sa.ForeignKey("attempts.id"), primary_key=True),
+    sa.Column("position", sa.ForeignKey("deliveries.position"), primary_key=True),
+    sa.Index("attempts_by_delivery", "position"),
+    comment="One request carries one delivery, or a batch of them.",
+)

@@ -1,0 +1,291 @@
+"""The worker: one process for a state directory, that ingests what hooks recorded and delivers what endpoints want.
+
+Owns the lock, the wake-up, the threads, the signals, and the notice to pushers. The clock and chance are handed down.
+
+One worker runs for each state directory: it holds the lock on `worker.lock`, and says so to the hooks by its pid and
+start time in `worker.pid`. A worker that leaves drops both and then looks at the spool once more, so that a hook that
+still saw it either finds its record read or starts the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from inotify_simple import INotify, flags
+
+from refcast import retry, settings, spool
+from refcast.deliver import Deliver, Sends
+from refcast.errors import BadInput, RefcastError, StateError
+from refcast.ingest import Ingest
+from refcast.store import Store
+
+log = logging.getLogger(__name__)
+
+THREADS = 8
+"""How many endpoints can be served at once."""
+
+POLL_SECONDS = 5.0
+"""Wake-ups are hints; at least this often the worker looks for itself."""
+
+IDLE_SECONDS = 30.0
+"""An on-demand worker leaves when nothing has been pending for this long."""
+
+GRACE_SECONDS = 30.0
+"""How long a stop waits for requests that are under way. What is cut off then is sent again later."""
+
+NOTICE_SECONDS = 3600.0
+"""How long an endpoint must have been failing before pushers are told."""
+
+LONGEST_WAIT = max(*retry.SCHEDULE, retry.LONGEST).total_seconds() * (1 + retry.JITTER)
+
+
+class AlreadyRunning(StateError):
+    """Another worker holds the lock of this state directory."""
+
+
+class Worker:
+    def __init__(
+        self, state: Path, store: Store, transport: Sends, clock: Callable[[], float], chance: Callable[[], float]
+    ) -> None:
+        self._state = state
+        self._spool = state / "spool"
+        self._store = store
+        self._clock = clock
+        self._ingest = Ingest(store, self._spool, clock)
+        self._deliver = Deliver(store, transport, clock, chance, self._patience)
+        self._settings = settings.Settings()
+        self._looked_at = 0.0
+        self._stopping = threading.Event()
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def close(self) -> None:
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def stop(self) -> None:
+        """Have `run` return soon. Safe in a signal handler and from any thread."""
+        self._stopping.set()
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"x")
+
+    def drain(self) -> bool:
+        """Ingest all there is, try each delivery that is due until none is, and return. Whether nothing is left."""
+        with lock(self._state):
+            self._store.lanes.release_all()
+            self._look()
+            threads = [threading.Thread(target=self._send_what_is_due) for _ in range(THREADS)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            refresh_notice(self._state, self._store, self._clock())
+            return not self._store.lanes.is_pending() and not self._store.intake.asides()
+
+    def run(self, *, on_demand: bool = False) -> None:
+        """Work until `stop`; on demand, until nothing has been pending for a while. Raises AlreadyRunning."""
+        while True:
+            with lock(self._state):
+                self._serve(on_demand=on_demand)
+            # The lock is dropped: a hook whose record came meanwhile has seen a worker that was leaving.
+            if self._stopping.is_set() or not self._has_records():
+                return
+
+    def _serve(self, *, on_demand: bool) -> None:
+        log.info("worker %d runs for %s", os.getpid(), self._state)
+        self._store.lanes.release_all()
+        with INotify() as inotify, _Threads(self._send_what_is_due) as threads:
+            idle_since = self._clock()
+            watched: dict[int, Path] = {}
+            while not self._stopping.is_set():
+                # Watch first, look then: what comes in between is seen by one of the two.
+                self._watch(inotify, watched)
+                busy = self._look()
+                threads.wake()
+                now = self._clock()
+                if busy or now < idle_since:
+                    idle_since = now
+                elif on_demand and now - idle_since >= IDLE_SECONDS:
+                    log.info("nothing is pending: the worker leaves")
+                    return
+                self._wait(inotify, watched)
+
+    def _look(self) -> bool:
+        """Ingest what there is. Whether anything is pending, now or later."""
+        try:
+            self._settings = settings.load(self._state)
+        except BadInput as error:
+            log.error("the settings stay as they were: %s", error)
+        try:
+            self._ingest.run(self._settings)
+            self._looked_at = self._clock()
+            self._store.lanes.pull_back(self._looked_at, LONGEST_WAIT)
+            refresh_notice(self._state, self._store, self._looked_at)
+            retried = any(aside.retry_at is not None for aside in self._store.intake.asides())
+            return retried or self._store.lanes.is_pending() or self._has_records()
+        except (RefcastError, OSError) as error:
+            # A full disk, a store that is locked or gone: the spool keeps what comes until the cause is gone.
+            log.error("%s; trying again in %.0f s", error, POLL_SECONDS)
+            return True
+
+    def _has_records(self) -> bool:
+        """Whether the spool holds a whole record that is not set aside."""
+        resting = {aside.path for aside in self._store.intake.asides()}
+        return any(str(path) not in resting and spool.is_complete(path) for path in spool.files(self._spool))
+
+    def _watch(self, inotify: INotify, watched: dict[int, Path]) -> None:
+        """Watch the spool for new users, and each user's directory for files that are closed after writing."""
+        for box in [self._spool, *spool.boxes(self._spool)]:
+            if box not in watched.values():
+                with contextlib.suppress(OSError):
+                    watched[inotify.add_watch(str(box), flags.CREATE | flags.CLOSE_WRITE | flags.MOVED_TO)] = box
+
+    def _wait(self, inotify: INotify, watched: dict[int, Path]) -> None:
+        """Until a record is complete, another lane is due, a signal came, or it is time to look again."""
+        deadline = time.monotonic() + POLL_SECONDS
+        while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(StateError):
+                due_at = self._store.lanes.next_due(after=self._looked_at)
+                if due_at is not None:
+                    left = min(left, due_at - self._clock())
+            if left <= 0:
+                return
+            ready, _, _ = select.select([inotify, self._wake_read], [], [], left)
+            if not ready or (inotify in ready and self._is_news(inotify, watched)):
+                return
+
+    @staticmethod
+    def _is_news(inotify: INotify, watched: dict[int, Path]) -> bool:
+        """Whether what was heard calls for a look: each ref of a large push touches its file, the last completes it."""
+        news = False
+        for event in inotify.read(timeout=0):
+            box = watched.get(event.wd)
+            if box is None or box.name == "spool" or event.mask & (flags.Q_OVERFLOW | flags.IGNORED):
+                if event.mask & flags.IGNORED:
+                    watched.pop(event.wd, None)
+                news = True
+            elif event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO):
+                news = news or spool.is_complete(box / event.name)
+        return news
+
+    def _send_what_is_due(self) -> None:
+        """Deliver until no lane is due, or the worker stops. Runs in each of the threads."""
+        try:
+            while not self._stopping.is_set() and self._deliver.one():
+                pass
+        except StateError as error:
+            log.error("%s; trying again in %.0f s", error, POLL_SECONDS)
+
+    def _patience(self) -> bool:
+        return not self._stopping.wait(POLL_SECONDS)
+
+
+class _Threads:
+    """Threads that run `task` each time they are woken; within a `with`."""
+
+    def __init__(self, task: Callable[[], None]) -> None:
+        self._task = task
+        self._changed = threading.Condition()
+        self._round = 0
+        self._leaving = False
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(THREADS)]
+
+    def wake(self) -> None:
+        with self._changed:
+            self._round += 1
+            self._changed.notify_all()
+
+    def __enter__(self) -> _Threads:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leaving = True
+        self.wake()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _run(self) -> None:
+        seen = 0
+        while not self._leaving:
+            with self._changed:
+                self._changed.wait_for(lambda last=seen: self._round != last)  # type: ignore[misc]
+                seen = self._round
+            if not self._leaving:
+                self._task()
+
+
+@contextlib.contextmanager
+def lock(state: Path) -> Iterator[None]:
+    """Be the one worker of a state directory. Raises AlreadyRunning, or StateError if the directory cannot be used."""
+    try:
+        descriptor = os.open(state / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(f"cannot lock {state}: {error.strerror}; run this as its owner") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(f"a worker runs for {state} already (pid {running(state) or '?'})") from None
+        pid = os.getpid()
+        _write(state / "worker.pid", f"{pid} {spool.start_time(pid)}\n")
+        try:
+            yield
+        finally:
+            (state / "worker.pid").unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def running(state: Path) -> int | None:
+    """The pid of the worker that runs for a state directory; None if none does. The same test as the hook's."""
+    try:
+        pid, start = (state / "worker.pid").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return int(pid) if spool.start_time(int(pid)) == start else None
+
+
+def refresh_notice(state: Path, store: Store, now: float) -> None:
+    """Tell pushers, by a line that the hook prints, of endpoints that have been failing for long; no secrets."""
+    long = [failing for failing in store.lanes.failing() if now - failing.since >= NOTICE_SECONDS]
+    text = ""
+    if long:
+        since = datetime.fromtimestamp(long[0].since, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        names = ", ".join(failing.name + (" (disabled)" if failing.disabled else "") for failing in long[:5])
+        more = f" and {len(long) - 5} more" if len(long) > 5 else ""
+        text = f"deliveries to {names}{more} have been failing since {since}; what they miss is kept\n"
+    path = state / "notice"
+    try:
+        old = path.read_text()
+    except FileNotFoundError:
+        old = ""
+    if text != old:
+        _write(path, text)
+
+
+def detach() -> None:
+    """Leave the push that started this process: own session, nothing open of it, no umask of it."""
+    with contextlib.suppress(OSError):
+        os.setsid()  # fails only where it is done already
+    os.chdir("/")
+    os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 65536 else 65536)
+    os.umask(0o077)
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a small file that hooks of other users read; they see the old text or the new."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    new.chmod(0o644)
+    new.replace(path)

@@ -1,0 +1,106 @@
+"""docs/dialects.md tells the truth: its examples are what is rendered, its receiver's code works.
+
+After a change that is meant, `REFCAST_GOLDEN=write pytest tests/dialects/test_documentation.py` writes the
+examples anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events import ONE, TAG, TAG_DELETED, UPDATE, A, B
+from refcast import dialects, signing
+from refcast.model import RefUpdate
+
+PAGE = Path(__file__).parents[2] / "docs" / "dialects.md"
+PUSH = replace(UPDATE, update=RefUpdate(A, B, "refs/heads/main"), commits=(ONE,), total=1, head=ONE)
+EXAMPLES = {
+    "codeup push": PUSH,
+    "codeup tag_push": TAG,
+    "gogs push": PUSH,
+    "gogs create": TAG,
+    "gogs delete": TAG_DELETED,
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_what_is_rendered(example: str) -> None:
+    (message,) = dialects.get(example.split(maxsplit=1)[0]).render(EXAMPLES[example])
+    block = f"```json\n{json.dumps(message.payload, indent=2, ensure_ascii=False)}\n```\n"
+    page = PAGE.read_text()
+    place = re.compile(rf"(<!-- example: {example} -->\n)(\n```json\n.*?\n```\n)?", re.DOTALL)
+    if os.environ.get("REFCAST_GOLDEN") == "write":
+        PAGE.write_text(place.sub(lambda found: f"{found[1]}\n{block}", page))
+        return
+    found = place.search(page)
+    assert found is not None
+    assert found[2] == f"\n{block}"
+
+
+def test_the_page_has_no_other_examples() -> None:
+    assert set(re.findall(r"<!-- example: (.*) -->", PAGE.read_text())) == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", dialects.DIALECTS)
+def test_every_dialect_and_its_headers_are_on_the_page(name: str) -> None:
+    section = PAGE.read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
+    dialect = dialects.get(name)
+    signed = signing.sign(
+        dialect.SIGNING, secret="s", payload=b"", body=b"", delivery_id="", now=datetime(2024, 1, 1, tzinfo=UTC)
+    )
+    for header in [*dialect.headers("", ""), *signed]:
+        assert f"`{header}`" in section
+
+
+def receiver(name: str) -> Callable[..., bool]:
+    """A function of the page's Python, run as it stands there."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    room: dict[str, Any] = {}
+    exec(compile(code, PAGE.name, "exec"), room)
+    function: Callable[..., bool] = room[name]
+    return function
+
+
+def sent(name: str, content_type: str, secret: str) -> tuple[dict[str, str], bytes]:
+    """The headers and the body of a push in this dialect, signed."""
+    dialect = dialects.get(name)
+    (message,) = dialect.render(PUSH)
+    payload = dialects.encode(message.payload)
+    kind, body = dialects.body(payload, content_type)
+    signed = signing.sign(
+        dialect.SIGNING,
+        secret=secret,
+        payload=payload,
+        body=body,
+        delivery_id="an-id",
+        now=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+    return {"Content-Type": kind, **dialect.headers(message.kind, "an-id"), **signed}, body
+
+
+@pytest.mark.parametrize("secret", ["s3cret", "clé"])
+class TestReceiver:
+    def test_knows_codeup_by_its_token(self, secret: str) -> None:
+        check = receiver("from_codeup")
+        headers, _ = sent("codeup", "json", secret)
+        assert check(headers, secret)
+        assert not check(headers, "another")
+        assert not check(sent("codeup", "json", "")[0], secret)
+
+    @pytest.mark.parametrize("content_type", dialects.get("gogs").CONTENT_TYPES)
+    def test_knows_gogs_by_its_signature(self, secret: str, content_type: str) -> None:
+        check = receiver("from_gogs")
+        headers, body = sent("gogs", content_type, secret)
+        assert check(headers, body, secret)
+        assert not check(headers, body, "another")
+        assert not check(headers, body.replace(b"main", b"evil"), secret)
+        assert not check(sent("gogs", content_type, "")[0], body, secret)
