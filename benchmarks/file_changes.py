@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pygit2
@@ -70,7 +71,7 @@ def measure(name: str, path: Path, rounds: int, sample: int) -> None:
     repository = open_repository(str(path))
     commits = git(path, "rev-list", "--reverse", "main").decode().split()
     roots = [repository[commit].peel(pygit2.Tree).id.raw for commit in commits]
-    pairs = list(zip(roots, roots[1:], strict=False))
+    pairs = list(pairwise(roots))
     best_ours = best_git = float("inf")
     for _ in range(rounds):
         seconds, found = ours(path, pairs)

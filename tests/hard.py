@@ -195,9 +195,7 @@ def commits() -> Stream:
         message="Initial import\n\nWith a body of\ntwo lines.\n",
         zone=b"+0800",
     )
-    s.commit(
-        "second", "root", put("README.md", "# Site\n\nMore.\n"), put("src/app.py", "print()\n"), zone=b"-0330"
-    )
+    s.commit("second", "root", put("README.md", "# Site\n\nMore.\n"), put("src/app.py", "print()\n"), zone=b"-0330")
     s.commit("ugly", "second", *(put(path, "ugly\n") for path in UGLY_PATHS), message="Ugly names")
     s.commit(
         "links",
@@ -283,9 +281,7 @@ def commits() -> Stream:
     return s
 
 
-def tag_object(
-    repository: Path, target: str, kind: str, name: str, message: str | bytes, tagger: bytes = ADA
-) -> str:
+def tag_object(repository: Path, target: str, kind: str, name: str, message: str | bytes, tagger: bytes = ADA) -> str:
     """The id of a new annotated tag; without a tagger line where `tagger` is empty, as git made them once."""
     lines = b"object %s\ntype %s\ntag %s\n" % (target.encode(), kind.encode(), name.encode())
     if tagger:
@@ -356,8 +352,7 @@ def build(path: Path) -> HardRepository:
         Case("new-object-gone", RefUpdate(ids["topic1"], GONE, "refs/heads/topic"), dict(ledger)),
     )
     commands = b"".join(
-        b"create %s\0%s\0" % (ref.encode("utf-8", "surrogateescape"), tip.encode())
-        for ref, tip in ledger.items()
+        b"create %s\0%s\0" % (ref.encode("utf-8", "surrogateescape"), tip.encode()) for ref, tip in ledger.items()
     )
     git(path, "update-ref", "--stdin", "-z", stdin=commands)
     git(path, "symbolic-ref", "refs/heads/alias", "refs/heads/main")

@@ -1,9 +1,9 @@
 """History: what a push did, told as events. The only room that knows pygit2; none of its objects leaves.
 
-Owns the way from a push and the ledger to events: which commits (`walk`), what they changed (`trees`), what
-they say (`text`), put together (`telling`), all read from the repository's objects (`objects`). It writes
-nothing, knows no store and no dialect, and asks the refs themselves only in `tips` and `default_branch`: a push
-is told by the ids it names.
+Owns the way from a push and the ledger to events: the rules (`telling`), which commits (`walk`), what they say
+(`text`) and changed (`trees`), put together (`commits`), all read from the repository's objects (`objects`). It
+writes nothing, knows no store and no dialect, and asks the refs themselves only in `tips` and `default_branch`:
+a push is told by the ids it names.
 """
 
 from __future__ import annotations
@@ -91,5 +91,5 @@ class History:
                 head=told.head,
                 tag=told.tag,
                 options=push.options,
-                incomplete="; ".join(told.gaps),
+                incomplete=told.incomplete,
             )

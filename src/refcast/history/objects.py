@@ -44,12 +44,12 @@ def _settle() -> None:
 def open_repository(path: str) -> Repository:
     """The repository at exactly this path, bare or not. Raises RepositoryError with one line."""
     _settle()
-    where = printable(path)
+    where = _one_line(path)
     try:
         there = Path(path).exists()
         return Repository(path, RepositoryOpenFlag.NO_SEARCH)
     except (GitError, ValueError, KeyError, OSError) as error:
-        why = _one_line(error).removeprefix(f"{where}: ")
+        why = _one_line(str(error).removeprefix(f"{path}: "))
         if isinstance(error, OSError):
             why = f"cannot be read: {error.strerror or error}"
         elif not there:
@@ -63,8 +63,8 @@ def open_repository(path: str) -> Repository:
         raise RepositoryError(f"{where}: {why}") from error
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(printable(str(error)).split())
+def _one_line(words: str) -> str:
+    return "\\n".join(printable(words).splitlines())
 
 
 def oid_of(object_id: str) -> Oid:
@@ -150,8 +150,8 @@ class Objects:
                 if ref.type == ReferenceType.DIRECT:
                     found[ref.raw_name.decode("utf-8", "surrogateescape")] = str(ref.target)
         except (GitError, ValueError, KeyError, OSError) as error:
-            where = printable(self._repository.path)
-            raise RepositoryError(f"{where}: its refs cannot be read: {_one_line(error)}") from error
+            where = _one_line(self._repository.path)
+            raise RepositoryError(f"{where}: its refs cannot be read: {_one_line(str(error))}") from error
         return found
 
     def head(self) -> str:

@@ -1,7 +1,7 @@
 """What happened to each ref of one push, in the light of the ledger before it.
 
-Owns the rules by which commits are listed and marked, and the putting together of commits and tags from what
-`walk`, `trees` and `text` find. Which events are made of it, and for whom, is not decided here.
+Owns the rules by which commits are listed and marked; the walk itself is `walk`'s, the commits' words and paths
+are read by `commits`. Which events are made of it, and for whom, is not decided here.
 
 An update lists what its new id reaches and its old id does not, whoever else has it; a creation lists what no
 tip in the ledger reaches. `distinct` marks the commits that no tip in the ledger reached; of several refs of one
@@ -16,13 +16,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from pygit2 import Oid
-from pygit2.enums import ObjectType
 
-from refcast.history import text
+from refcast.history.commits import Commits
 from refcast.history.objects import GoneError, Objects, oid_of
-from refcast.history.trees import Trees
 from refcast.history.walk import Range
-from refcast.model import Commit, FileChanges, RefUpdate, Tag
+from refcast.model import Commit, RefUpdate, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,17 @@ class Told:
     tag: Tag | None = None
     gaps: list[str] = field(default_factory=list)
     """What is missing and why, in words."""
+    bare: dict[str, str] = field(default_factory=dict)
+    """Commits without their file changes, each with the object that is gone."""
+
+    @property
+    def incomplete(self) -> str:
+        """All the gaps in one line; empty where there are none."""
+        gaps = list(self.gaps)
+        if self.bare:
+            some = next(iter(self.bare.values()))
+            gaps.append(f"{len(self.bare)} commits lack their file changes: {some} is among the objects that are gone")
+        return "; ".join(gaps)
 
 
 class Telling:
@@ -58,9 +67,9 @@ class Telling:
         self._ledger = ledger
         self._updates = updates
         self._limits = limits
-        self._trees = Trees(objects)
+        self._commits = Commits(objects, limits.files)
         # Twice the list, so that the next ref's list, which may overlap this one's, finds it here.
-        self._commit = lru_cache(2 * limits.commits + 2)(self._read_commit)
+        self._commit = lru_cache(2 * limits.commits + 2)(self._commits.read)
         self._brought: dict[bool, set[Oid]] = {True: set(), False: set()}
         """What earlier refs of this push brought: branches under True, refs of other kinds under False."""
 
@@ -71,7 +80,7 @@ class Telling:
             return told
         try:
             new = oid_of(update.new)
-            told.tag = self._read_tag(new)
+            told.tag = self._commits.tag(new)
             head = self._objects.peel(new)
         except GoneError as gone:
             told.gaps.append(f"no commit is known: {gone} is among the objects that are gone")
@@ -147,58 +156,11 @@ class Telling:
     def _marked(self, oid: Oid, branches: bool, told: Told) -> Commit | None:
         """The commit with its mark; None, and a gap, where it is gone after all."""
         try:
-            commit, gap = self._commit(oid)
+            commit, missing = self._commit(oid)
         except GoneError as gone:
             told.gaps.append(f"{gone} is among the objects that are gone")
             return None
-        if gap:
-            told.gaps.append(gap)
+        if missing:
+            told.bare[commit.id] = missing
         distinct = oid in self._fresh.members and oid not in self._brought[branches]
         return commit if distinct else replace(commit, distinct=False)
-
-    def _read_commit(self, oid: Oid) -> tuple[Commit, str]:
-        """A commit, and what is missing of it. Raises GoneError where all of it is."""
-        kind, raw = self._objects.read(oid)
-        node = self._objects.node(oid)
-        if kind != ObjectType.COMMIT or node is None:
-            raise GoneError(str(oid))
-        headers = text.parse(raw)
-        _, parents = node
-        changes, gap = self._changes(headers.tree, parents)
-        commit = Commit(
-            id=str(oid),
-            tree=headers.tree,
-            parents=tuple(map(str, parents)),
-            author=headers.ident(b"author"),
-            committer=headers.ident(b"committer"),
-            message=headers.message,
-            changes=changes,
-        )
-        return commit, f"file changes of {oid} are not listed: {gap} is among the objects that are gone" if gap else ""
-
-    def _changes(self, tree: str, parents: list[Oid]) -> tuple[FileChanges, str]:
-        """What changed against the first parent, or against nothing; and the object that is gone, if one is."""
-        try:
-            old = None
-            if parents:
-                _, raw = self._objects.read(parents[0])
-                old = oid_of(text.parse(raw).tree).raw
-            return self._trees.changes(old, oid_of(tree).raw, self._limits.files), ""
-        except GoneError as gone:
-            return FileChanges(cut=True), str(gone)
-
-    def _read_tag(self, oid: Oid) -> Tag | None:
-        """The annotated tag with this id; None where it is none. Raises GoneError."""
-        if not self._objects.leads_to_commits(oid):
-            return None
-        kind, raw = self._objects.read(oid)
-        if kind != ObjectType.TAG:
-            return None
-        headers = text.parse(raw)
-        return Tag(
-            id=str(oid),
-            name=headers.text(headers.fields.get(b"tag", b"")),
-            target=headers.text(headers.fields.get(b"object", b"")),
-            tagger=headers.ident(b"tagger") if b"tagger" in headers.fields else None,
-            message=headers.message,
-        )

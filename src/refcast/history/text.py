@@ -94,13 +94,18 @@ def decode(raw: bytes, encoding: bytes = b"") -> str:
 def _codec(encoding: bytes) -> str:
     """The name of Python's codec for a declared encoding; utf-8 for none, and for what Python does not know."""
     try:
-        codec = lookup(encoding.decode("ascii").strip())
-        if codec.name not in _NOT_FOR_TEXT:
-            b"".decode(codec.name)  # refuses what does not make text of bytes, such as hex
-            return codec.name
+        name = lookup(encoding.decode("ascii").strip()).name
     except (LookupError, ValueError):
+        return "utf-8"
+    if name.replace("-", "_") in _NOT_FOR_TEXT:
+        return "utf-8"
+    try:
+        b"a".decode(name)
+    except LookupError:  # makes no text of bytes, such as hex
+        return "utf-8"
+    except UnicodeError:  # one byte is no text in UTF-16
         pass
-    return "utf-8"
+    return name
 
 
 def _time(seconds: int, offset: bytes) -> datetime:

@@ -4,11 +4,12 @@ Owns the walk over the graph of commits, and nothing else: what a commit says an
 git's own rule, `rev-list STARTS --not HIDDEN`, is followed, by a walk of its own because libgit2's takes
 seconds to hide ten thousand tips.
 
-What is guaranteed: no commit is ever missing, whatever the clocks say. None is listed that a hidden id reaches,
-where commits are not older than their parents; where they are, in an update to a descendant without merges; and
-elsewhere, as long as the path from the hidden id to that commit has fewer than two wrong dates in a row, or dates
-wrong by less than a month, or lies within the `_SLOP` newest hidden commits. (git itself gives up after five.)
-Parents come before children always: the order heeds the graph first, then the committers' dates.
+What is guaranteed: no commit is ever missing, whatever the clocks say, and parents come before children, for the
+order heeds the graph first and the committers' dates second. No commit too many is listed where commits are not
+older than their parents, nor, whatever their dates, in an update to a descendant without merges, nor where the
+hidden side has few commits. Otherwise dates decide when to stop, as they do in git, and a run of dates that are
+too early may keep the walk from finding that a commit is hidden. git visits five commits more than the dates
+demand; this walk visits `_SLOP`, and does not let one early date put off its parents by more than a month.
 """
 
 from __future__ import annotations
