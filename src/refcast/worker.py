@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 THREADS = 8
 """How many endpoints can be served at once."""
 
+PID_FILE = "worker.pid"
+"""Pid and start time of the worker that runs, for the hooks."""
+
 POLL_SECONDS = 5.0
 """Wake-ups are hints; at least this often the worker looks for itself."""
 
@@ -103,11 +106,11 @@ class Worker:
         log.info("worker %d runs for %s", os.getpid(), self._state)
         self._store.lanes.release_all()
         with INotify() as inotify, _Threads(self._send_what_is_due) as threads:
+            # A hook that has written its record reads this file; to hear it look is to hear of the record. (To watch
+            # the spool would wake the worker for each ref of a push, ten thousand times in a large one.)
+            inotify.add_watch(str(self._state / PID_FILE), flags.CLOSE_NOWRITE)
             idle_since = self._clock()
-            watched: dict[int, Path] = {}
             while not self._stopping.is_set():
-                # Watch first, look then: what comes in between is seen by one of the two.
-                self._watch(inotify, watched)
                 busy = self._look()
                 threads.wake()
                 now = self._clock()
@@ -116,7 +119,7 @@ class Worker:
                 elif on_demand and now - idle_since >= IDLE_SECONDS:
                     log.info("nothing is pending: the worker leaves")
                     return
-                self._wait(inotify, watched)
+                self._wait(inotify)
 
     def _look(self) -> bool:
         """Ingest what there is. Whether anything is pending, now or later."""
@@ -141,40 +144,15 @@ class Worker:
         resting = {aside.path for aside in self._store.intake.asides()}
         return any(str(path) not in resting and spool.is_complete(path) for path in spool.files(self._spool))
 
-    def _watch(self, inotify: INotify, watched: dict[int, Path]) -> None:
-        """Watch the spool for new users, and each user's directory for files that are closed after writing."""
-        for box in [self._spool, *spool.boxes(self._spool)]:
-            if box not in watched.values():
-                with contextlib.suppress(OSError):
-                    watched[inotify.add_watch(str(box), flags.CREATE | flags.CLOSE_WRITE | flags.MOVED_TO)] = box
-
-    def _wait(self, inotify: INotify, watched: dict[int, Path]) -> None:
-        """Until a record is complete, another lane is due, a signal came, or it is time to look again."""
-        deadline = time.monotonic() + POLL_SECONDS
-        while not self._stopping.is_set() and (left := deadline - time.monotonic()) > 0:
-            with contextlib.suppress(StateError):
-                due_at = self._store.lanes.next_due(after=self._looked_at)
-                if due_at is not None:
-                    left = min(left, due_at - self._clock())
-            if left <= 0:
-                return
-            ready, _, _ = select.select([inotify, self._wake_read], [], [], left)
-            if not ready or (inotify in ready and self._is_news(inotify, watched)):
-                return
-
-    @staticmethod
-    def _is_news(inotify: INotify, watched: dict[int, Path]) -> bool:
-        """Whether what was heard calls for a look: each ref of a large push touches its file, the last completes it."""
-        news = False
-        for event in inotify.read(timeout=0):
-            box = watched.get(event.wd)
-            if box is None or box.name == "spool" or event.mask & (flags.Q_OVERFLOW | flags.IGNORED):
-                if event.mask & flags.IGNORED:
-                    watched.pop(event.wd, None)
-                news = True
-            elif event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO):
-                news = news or spool.is_complete(box / event.name)
-        return news
+    def _wait(self, inotify: INotify) -> None:
+        """Until a hook has written a record, another lane is due, a signal came, or it is time to look again."""
+        left = POLL_SECONDS
+        with contextlib.suppress(StateError):
+            due_at = self._store.lanes.next_due(after=self._looked_at)
+            if due_at is not None:
+                left = min(left, max(0.0, due_at - self._clock()))
+        select.select([inotify, self._wake_read], [], [], left)
+        inotify.read(timeout=0)
 
     def _send_what_is_due(self) -> None:
         """Deliver until no lane is due, or the worker stops. Runs in each of the threads."""
@@ -238,11 +216,11 @@ def lock(state: Path) -> Iterator[None]:
         except BlockingIOError:
             raise AlreadyRunning(f"a worker runs for {state} already (pid {running(state) or '?'})") from None
         pid = os.getpid()
-        _write(state / "worker.pid", f"{pid} {spool.start_time(pid)}\n")
+        _write(state / PID_FILE, f"{pid} {spool.start_time(pid)}\n")
         try:
             yield
         finally:
-            (state / "worker.pid").unlink(missing_ok=True)
+            (state / PID_FILE).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
@@ -250,7 +228,7 @@ def lock(state: Path) -> Iterator[None]:
 def running(state: Path) -> int | None:
     """The pid of the worker that runs for a state directory; None if none does. The same test as the hook's."""
     try:
-        pid, start = (state / "worker.pid").read_text().split()
+        pid, start = (state / PID_FILE).read_text().split()
     except (OSError, ValueError):
         return None
     return int(pid) if spool.start_time(int(pid)) == start else None

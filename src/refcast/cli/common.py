@@ -36,8 +36,7 @@ class App:
     def wake(self) -> None:
         """Have the worker look now; start one if none runs."""
         if worker.running(self.state) is not None:
-            (self.state / "spool" / "wake").touch()
-            return
+            return  # it heard us look, as it hears a hook
         command = [sys.executable, "-I", "-m", "refcast", "--state", str(self.state), "worker", "--on-demand"]
         subprocess.Popen(
             command,

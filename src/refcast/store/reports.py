@@ -153,11 +153,11 @@ class Reports:
         with self._database.read() as connection:
             state = _state().label("state")
             rows = connection.execute(
-                sa.select(state, sa.func.count())
+                sa.select(state, sa.func.count().label("number"))
                 .join(endpoints, endpoints.c.id == deliveries.c.endpoint_id)
                 .group_by(state)
             )
-            return {name: count for name, count in rows.tuples()}  # noqa: C416 (a Row is no pair to mypy)
+            return {row.state: row.number for row in rows}
 
 
 def _state() -> sa.ColumnElement[str]:
