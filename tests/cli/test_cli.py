@@ -1,0 +1,329 @@
+"""The command line, run in this process: what it prints, what it refuses, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from receiver import Receiver
+
+from refcast.cli import main
+from refcast.cli.common import safe
+from refcast.spool import files
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def run(state: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr("refcast.cli.common.App.wake", lambda _: None)  # no worker is started behind a test's back
+
+    def invoke(*words: str, **more: Any) -> Result:
+        result = CliRunner().invoke(main, ["--state", str(state), *words], catch_exceptions=False, **more)
+        assert "Traceback" not in result.output
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    return make_bare(tmp_path / "site.git")
+
+
+def make_bare(path: Path, *more: str) -> Path:
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", *more, str(path)], check=True)
+    return path
+
+
+@pytest.fixture
+def installed(run: Run, bare: Path) -> Path:
+    assert run("install", str(bare)).exit_code == 0
+    return bare
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+def refusal(result: Result, code: int) -> str:
+    """The one line that a refusal prints."""
+    assert result.exit_code == code, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("refcast: ")
+    return line
+
+
+class TestBadInput:
+    def test_no_repository(self, run: Run, tmp_path: Path) -> None:
+        assert "no repository" in refusal(run("install", str(tmp_path / "nowhere")), 4)
+
+    def test_a_directory_that_is_none(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "plain").mkdir()
+        assert "not a repository" in refusal(run("install", str(tmp_path / "plain")), 4)
+
+    def test_a_work_tree(self, run: Run, tmp_path: Path) -> None:
+        subprocess.run(["git", "init", "-q", str(tmp_path / "work")], check=True)
+        assert "not a bare repository" in refusal(run("install", str(tmp_path / "work")), 4)
+
+    def test_a_sha256_repository(self, run: Run, tmp_path: Path) -> None:
+        bare = make_bare(tmp_path / "new.git", "--object-format=sha256")
+        assert "sha256" in refusal(run("install", str(bare)), 4)
+
+    def test_nothing_named(self, run: Run) -> None:
+        assert "--all" in refusal(run("install"), 2)
+
+    def test_a_root_without_repositories(self, run: Run, tmp_path: Path) -> None:
+        assert "no bare repository below" in refusal(run("install", "--all", str(tmp_path)), 2)
+
+    def test_a_state_directory_that_cannot_be_made(self, bare: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        result = CliRunner().invoke(main, ["--state", str(tmp_path / "file" / "state"), "install", str(bare)])
+        assert "cannot make the state directory" in refusal(result, 3)
+
+    def test_a_state_directory_that_is_not_there(self, run: Run) -> None:
+        assert "no state directory" in refusal(run("status"), 3)
+
+    def test_a_store_that_is_none(self, run: Run, installed: Path, state: Path) -> None:
+        (state / "refcast.db").write_bytes(b"this is no database, and long enough to be seen as none" * 100)
+        assert "cannot be used" in refusal(run("status"), 3)
+
+    @pytest.mark.parametrize(
+        "url", ["nonsense", "ftp://host/", "http://", "http://host:0/", "http://ho st/", "http://h/#x"]
+    )
+    def test_an_invalid_url(self, run: Run, installed: Path, url: str) -> None:
+        refusal(run("endpoint", "add", "ci", url), 2)
+
+    def test_a_url_that_is_refused_does_not_show_its_password(self, run: Run, installed: Path) -> None:
+        assert "hunter2" not in refusal(run("endpoint", "add", "ci", "http://user:hunter2@host:0/?t=hunter2"), 2)
+
+    def test_an_unknown_dialect(self, run: Run, installed: Path) -> None:
+        assert "codeup, gogs" in refusal(run("endpoint", "add", "ci", "http://h/", "--dialect", "klingon"), 2)
+
+    def test_a_content_type_that_the_dialect_lacks(self, run: Run, installed: Path) -> None:
+        line = refusal(run("endpoint", "add", "ci", "http://h/", "--dialect", "codeup", "--content-type", "form"), 2)
+        assert "json" in line
+
+    def test_an_unknown_event(self, run: Run, installed: Path) -> None:
+        assert "tag_push" in refusal(run("endpoint", "add", "ci", "http://h/", "--event", "merge"), 2)
+
+    @pytest.mark.parametrize("name", ["", "-x", "a b", "a\nb", "ü", "x" * 65, "a/b"])
+    def test_a_name_that_cannot_be(self, run: Run, installed: Path, name: str) -> None:
+        refusal(run("endpoint", "add", "--", name, "http://h/"), 2)
+
+    def test_a_name_that_is_taken(self, run: Run, installed: Path) -> None:
+        run("endpoint", "add", "ci", "http://h/")
+        assert "already" in refusal(run("endpoint", "add", "ci", "http://h/"), 2)
+
+    def test_a_secret_that_no_header_can_carry(self, run: Run, installed: Path) -> None:
+        result = run("endpoint", "add", "ci", "http://h/", "--secret-env", "S", env={"S": "hunter2\nhunter2"})
+        assert "hunter2" not in refusal(result, 2)
+
+    def test_a_secret_file_that_is_not_there(self, run: Run, installed: Path) -> None:
+        refusal(run("endpoint", "add", "ci", "http://h/", "--secret-file", "/nowhere/at/all"), 2)
+
+    def test_two_ways_to_give_a_secret(self, run: Run, installed: Path) -> None:
+        refusal(run("endpoint", "add", "ci", "http://h/", "--secret-file", "/x", "--secret-env", "S"), 2)
+
+    @pytest.mark.parametrize("verb", ["show", "edit", "enable", "disable", "remove", "test"])
+    def test_an_unknown_endpoint(self, run: Run, installed: Path, verb: str) -> None:
+        run("endpoint", "add", "ci", "http://h/")
+        assert "there are: ci" in refusal(run("endpoint", verb, "cd"), 2)
+
+    @pytest.mark.parametrize("verb", ["show", "redeliver"])
+    def test_an_unknown_delivery(self, run: Run, installed: Path, verb: str) -> None:
+        assert "refcast delivery list" in refusal(run("delivery", verb, "%"), 2)
+
+    @pytest.mark.parametrize("timeout", ["0", "-1", "301", "nan"])
+    def test_a_timeout_that_cannot_be(self, run: Run, installed: Path, timeout: str) -> None:
+        refusal(run("endpoint", "add", "ci", "http://h/", "--timeout", timeout), 2)
+
+    def test_settings_that_are_none(self, run: Run, installed: Path, state: Path) -> None:
+        (state / "refcast.toml").write_text('[urls]\nhomepage = "{nonsense}"\n')
+        line = refusal(run("render", str(installed), "refs/heads/main", "0", "1" * 40, "--dialect", "gogs"), 2)
+        assert "urls.homepage" in line
+        assert "refcast.toml" in line
+
+    @pytest.mark.parametrize(
+        ("ref", "old", "new"), [("main", "0", "1" * 40), ("refs/heads/m", "xyz", "0"), ("refs/x", "", "")]
+    )
+    def test_a_move_that_is_none(self, run: Run, installed: Path, ref: str, old: str, new: str) -> None:
+        refusal(run("render", str(installed), ref, old, new, "--dialect", "gogs"), 2)
+
+    def test_a_corrupt_record_is_shown_and_can_be_retried(self, run: Run, installed: Path, state: Path) -> None:
+        box = state / "spool" / str(os.geteuid())
+        (box / "1-1.push").write_bytes(b"refcast 1 push\0nonsense\0end\0")
+        result = run("worker", "--drain")
+        assert result.exit_code == 1
+        (aside,) = json.loads(run("record", "list", "--json").stdout)
+        assert "nonsense" in aside["reason"]
+        status = run("status")
+        assert status.exit_code == 1
+        assert "record set aside" in status.stdout
+        assert len(files(state / "spool")) == 1, "it is kept"
+        assert run("record", "retry").stdout == "1 record is tried again\n"
+
+
+class TestEndpoint:
+    def test_nothing_shows_a_secret(self, run: Run, installed: Path) -> None:
+        url = "http://user:hunter2@127.0.0.1:1/hook?token=hunter2"
+        outputs = [
+            run("endpoint", "add", "ci", url, "--secret-env", "S", env={"S": "hunter2"}),
+            run("endpoint", "list"),
+            run("endpoint", "list", "--json"),
+            run("endpoint", "show", "ci"),
+            run("endpoint", "show", "ci", "--json"),
+            run("endpoint", "test", "ci"),
+            run("endpoint", "test", "ci", "--json"),
+            run("status"),
+        ]
+        assert all("hunter2" not in result.output for result in outputs)
+        assert "127.0.0.1:1/hook" in outputs[1].stdout
+
+    def test_the_secret_from_a_file_loses_its_line_end(
+        self, run: Run, installed: Path, tmp_path: Path, receiver: Receiver
+    ) -> None:
+        (tmp_path / "secret").write_text("s3cret\n")
+        run("endpoint", "add", "ci", receiver.url, "--secret-file", str(tmp_path / "secret"))
+        assert run("endpoint", "test", "ci").exit_code == 0
+        assert receiver.wait_for(1)[0].header("X-Codeup-Token") == "s3cret"
+
+    def test_the_secret_from_a_prompt(self, run: Run, installed: Path, receiver: Receiver) -> None:
+        result = run("endpoint", "add", "ci", receiver.url, "--ask-secret", input="s3cret\n")
+        assert "s3cret" not in result.output
+        run("endpoint", "test", "ci")
+        assert receiver.wait_for(1)[0].header("X-Codeup-Token") == "s3cret"
+
+    @pytest.mark.parametrize("dialect", ["codeup", "gogs"])
+    def test_the_test_shows_request_and_answer(
+        self, run: Run, installed: Path, receiver: Receiver, dialect: str
+    ) -> None:
+        receiver.answer = lambda _: (418, [("X-Tea", "green")], b"no coffee\x1b[31m")
+        run("endpoint", "add", "ci", receiver.url, "--dialect", dialect)
+        result = run("endpoint", "test", "ci")
+        assert result.exit_code == 1
+        assert "HTTP 418" in result.stdout
+        assert "X-Tea: green" in result.stdout
+        assert "no coffee\\x1b[31m" in result.stdout
+        assert receiver.wait_for(1)[0].body.decode() in result.stdout
+
+    def test_edit_changes_what_is_named_and_nothing_else(self, run: Run, installed: Path) -> None:
+        run("endpoint", "add", "ci", "http://h/", "--event", "push", "--timeout", "5", "--no-verify-tls")
+        run("endpoint", "edit", "ci", "--rename", "cd", "--url", "http://i/", "--event", "all")
+        facts = json.loads(run("endpoint", "show", "cd", "--json").stdout)
+        assert (facts["url"], facts["events"], facts["timeout"], facts["verify_tls"]) == (
+            "http://i/",
+            ["all"],
+            5.0,
+            False,
+        )
+
+    def test_disable_enable_remove(self, run: Run, installed: Path) -> None:
+        run("endpoint", "add", "ci", "http://h/")
+        run("endpoint", "disable", "ci", "--reason", "on holiday")
+        status = run("status")
+        assert status.exit_code == 1
+        assert "on holiday" in status.stdout
+        run("endpoint", "enable", "ci")
+        assert run("status").exit_code == 0
+        run("endpoint", "remove", "ci")
+        assert json.loads(run("endpoint", "list", "--json").stdout) == []
+
+
+class TestDelivery:
+    @pytest.fixture
+    def pushed(self, run: Run, installed: Path, receiver: Receiver, state: Path, tmp_path: Path) -> Path:
+        """One push, delivered by a drain."""
+        run("endpoint", "add", "ci", receiver.url)
+        environment = {**os.environ, **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "A")}
+        environment |= dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "a@b")
+        work = tmp_path / "work"
+        # The hook would start a worker of its own: the lock makes it leave.
+        from refcast.worker import lock
+
+        with lock(state):
+            for words in (
+                ["init", "-q", "-b", "main", str(work)],
+                ["-C", str(work), "commit", "-q", "--allow-empty", "-m", "one"],
+                ["-C", str(work), "push", "-q", str(installed), "main"],
+            ):
+                subprocess.run(["git", *words], check=True, env=environment)
+        assert run("worker", "--drain").exit_code == 0
+        return installed
+
+    def test_list_and_show(self, run: Run, pushed: Path, receiver: Receiver) -> None:
+        (row,) = json.loads(run("delivery", "list", "--json").stdout)
+        assert (row["state"], row["ref"], row["endpoint"], row["attempts"]) == ("delivered", "refs/heads/main", "ci", 1)
+        assert row["id"][:8] in run("delivery", "list").stdout
+        shown = run("delivery", "show", row["id"][:8]).stdout
+        assert "HTTP 200" in shown
+        assert "> X-Codeup-Event: Push Hook" in shown
+        details = json.loads(run("delivery", "show", row["id"], "--json").stdout)
+        assert details["payload"] == receiver.wait_for(1)[0].json()
+        assert details["attempts"][0]["status"] == 200
+
+    def test_list_filters(self, run: Run, pushed: Path) -> None:
+        assert len(json.loads(run("delivery", "list", "--state", "delivered", "--json").stdout)) == 1
+        assert json.loads(run("delivery", "list", "--state", "waiting", "--json").stdout) == []
+        assert len(json.loads(run("delivery", "list", "--endpoint", "ci", "--json").stdout)) == 1
+        refusal(run("delivery", "list", "--endpoint", "nobody"), 2)
+
+    def test_redeliver(self, run: Run, pushed: Path, receiver: Receiver) -> None:
+        (row,) = json.loads(run("delivery", "list", "--json").stdout)
+        assert "is sent again" in run("delivery", "redeliver", row["id"]).stdout
+        assert run("endpoint", "remove", "ci").exit_code == 2, "one waits"
+        assert run("worker", "--drain").exit_code == 0
+        first, second = receiver.wait_for(2)
+        assert first.body == second.body
+
+    def test_a_held_delivery_is_said_to_be(self, run: Run, pushed: Path) -> None:
+        (row,) = json.loads(run("delivery", "list", "--json").stdout)
+        run("endpoint", "disable", "ci")
+        assert "held" in run("delivery", "redeliver", row["id"]).stdout
+        assert run("endpoint", "remove", "ci", "--discard").exit_code == 0
+
+    def test_status_as_json(self, run: Run, pushed: Path) -> None:
+        facts = json.loads(run("status", "--json").stdout)
+        assert facts["deliveries"] == {"delivered": 1}
+        assert facts["needs_a_person"] == []
+
+
+class TestRepositories:
+    def test_install_says_what_it_did(self, run: Run, bare: Path) -> None:
+        assert "installed" in run("install", str(bare)).stdout
+        assert "is installed already" in run("install", str(bare)).stdout
+        assert "uninstalled" in run("uninstall", str(bare)).stdout
+        assert "was not installed" in run("uninstall", str(bare)).stdout
+
+    def test_install_all(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "srv" / "team").mkdir(parents=True)
+        paths = {make_bare(tmp_path / "srv" / "a.git"), make_bare(tmp_path / "srv" / "team" / "b c.git")}
+        done = json.loads(run("install", "--all", str(tmp_path / "srv"), "--json").stdout)
+        assert {Path(one["repository"]) for one in done} == paths
+
+    def test_hooks_that_were_changed_need_a_person(self, run: Run, installed: Path) -> None:
+        (installed / "hooks" / "update").write_text("#!/bin/sh\nexit 0\n")
+        result = run("status")
+        assert result.exit_code == 1
+        assert "refcast install" in result.stdout
+
+    def test_a_repository_that_is_gone_needs_a_person(self, run: Run, installed: Path, tmp_path: Path) -> None:
+        installed.rename(tmp_path / "moved.git")
+        assert run("status").exit_code == 1
+
+
+def test_text_from_elsewhere_cannot_steer_a_terminal() -> None:
+    assert safe("a\x1b[31m\r\n\x9b\udcff\u202e") == "a\\x1b[31m\\r\\n\\x9b\ufffd\\u202e"
