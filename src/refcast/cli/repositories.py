@@ -84,7 +84,7 @@ def _given(repositories: tuple[Path, ...], roots: tuple[Path, ...]) -> Iterator[
 @click.argument("new")
 @click.option("--dialect", required=True, help=f"One of {', '.join(dialects.DIALECTS)}.")
 @click.option("--content-type", help="json or form. Default: the dialect's.")
-@click.option("--pusher", help="The user name of who pushed. Default: the account that runs this.")
+@click.option("--pusher", help="The user name of who pushed. Default: who did, or the repository's owner.")
 @click.option("--option", "options", multiple=True, help="A push option; again for more.")
 @click.option("--body", "body_only", is_flag=True, help="Print the bytes of the body and nothing else.")
 @json_option
@@ -105,8 +105,8 @@ def render(
     """Print headers and body of what a push would send, and send nothing.
 
     OLD and NEW are whole ids; 0 stands for the zero id. The delivery's id is a zero here, and nothing is signed.
-    Of a push that has been delivered already this prints the body that was sent, as long as the ledger still has what
-    it had then.
+    Of a move that has been announced already it prints the body that was sent, with the pusher and the time of then;
+    only the list of a new branch may differ, if other refs have moved since.
     """
     update = RefUpdate(_id(old), _id(new), ref)
     if not ref.startswith("refs/"):
@@ -116,19 +116,23 @@ def render(
         raise RepositoryError(f"no repository {repository}")
     language = dialects.get(dialect)
     content_type = content_type or language.CONTENT_TYPES[0]
-    name = pusher or ingest.account_name(path.stat().st_uid)
     messages = []
     stored: AbstractContextManager[Store | None] = nullcontext()
     if (app.state / FILE).exists():
         stored = app.store()
     with History.open(str(path)) as history, stored as store:
         values = settings.load(app.state)
-        number, tips, user = _known(store, history, path, name)
-        tips[ref] = update.old
-        if update.created:
-            del tips[ref]
-        push = Push("", str(path), name, datetime.now(UTC), (update,), options)
-        facts = ingest.describe(values, history, str(path), number)
+        number = store.repositories.find(str(path)) if store else None
+        told = store.reports.told(number, ref, update.old, update.new) if store and number else None
+        name, at = told or (ingest.account_name(path.stat().st_uid), time.time())
+        name = pusher or name
+        user = store.repositories.find_user(name) if store else 0
+        tips = store.repositories.tips(number) if store and number else history.tips()
+        tips.pop(ref, None)
+        if not update.created:
+            tips[ref] = update.old
+        push = Push("", str(path), name, datetime.fromtimestamp(at, UTC), (update,), options)
+        facts = ingest.describe(values, history, str(path), number or 0)
         limits = Limits(commits=values.commits, files=values.files)
         for event in history.events(push, tips, facts, Pusher(name, name, id=user), limits, other_refs=True):
             for message in language.render(event):
@@ -139,14 +143,6 @@ def render(
                 }
                 messages.append((headers, body))
     _print(messages, as_json, body_only)
-
-
-def _known(store: Store | None, history: History, path: Path, name: str) -> tuple[int, dict[str, str], int]:
-    """The repository's number, its ledger and the user's number; 0 and the present refs where no store knows it."""
-    number = store.repositories.find(str(path)) if store else None
-    if store is None or number is None:
-        return 0, history.tips(), 0
-    return number, store.repositories.tips(number), store.repositories.find_user(name)
 
 
 def _print(messages: list[tuple[dict[str, str], bytes]], as_json: bool, body_only: bool) -> None:

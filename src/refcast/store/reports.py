@@ -116,6 +116,22 @@ class Reports:
                 attempts=[_attempt(row) for row in tries],
             )
 
+    def told(self, repository_id: int, ref: str, old: str, new: str) -> tuple[str, float] | None:
+        """Who made this move, and when it was received, if it has been announced; the newest of several."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                sa.select(events.c.pusher, events.c.received_at)
+                .where(
+                    events.c.repository_id == repository_id,
+                    events.c.ref == ref,
+                    events.c.old == old,
+                    events.c.new == new,
+                )
+                .order_by(events.c.id.desc())
+                .limit(1)
+            ).first()
+            return None if row is None else (row.pusher, row.received_at)
+
     def redeliver(self, delivery_id: str, now: float) -> DeliveryRow:
         """Have a delivery sent again, under its old id, before what waits behind it in its lane."""
         with self._database.write() as connection:
