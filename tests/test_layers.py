@@ -34,7 +34,19 @@ LIBRARIES = {
     "tomllib": {"settings"},
 }
 
-PURE_MAY_NOT = {"os", "io", "pathlib", "socket", "time", "random", "secrets", "subprocess", "threading", "shutil", "logging"}
+PURE_MAY_NOT = {
+    "os",
+    "io",
+    "pathlib",
+    "socket",
+    "time",
+    "random",
+    "secrets",
+    "subprocess",
+    "threading",
+    "shutil",
+    "logging",
+}
 """What the two lowest floors have no business with: clock, chance and the outside are handed to them."""
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import html
 import logging
+import re
+import traceback
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
-from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_plus, unquote_to_bytes, urlsplit
 
 from refcast import dialects, retry, signing, urls
 from refcast.errors import BadInput, StateError
@@ -20,6 +26,13 @@ log = logging.getLogger(__name__)
 MASK = "***"
 KEPT_BODY = 16 * 1024
 """How much of an answer's body a record keeps."""
+
+_SHORTEST = 3
+_LONGEST_FORM = 12
+"""Characters that one character may become, such as `%F0%9F%9A%80`."""
+
+_NOWHERE = Endpoint(0, "", "", "", "")
+_NOTHING = Request("", (), b"", 0.0)
 
 
 class Sends(Protocol):
@@ -58,8 +71,29 @@ class Deliver:
                 return True
             except StateError as error:
                 log.error("%s: cannot record what came of %s: %s", work.endpoint.name, work.delivery_id, error)
-                if not self._patience():
-                    return False
+            except Exception as error:
+                self._report(work, error)
+                bug = f"a bug in refcast ({type(error).__name__}) met a delivery; see the worker's log"
+                response = Response(duration=0.0, error_class="protocol", error=bug)
+                with contextlib.suppress(StateError):
+                    # The lane must not stay claimed for ever, nor the request be sent again and again.
+                    kept = attempt(_NOWHERE, _NOTHING, response, started_at, "endpoint disabled")
+                    self._store.lanes.disable(work, kept, now=self._clock(), reason=bug)
+                    return True
+            if not self._patience():
+                return False
+
+    def pull_back(self) -> None:
+        """Have the lanes due that sleep longer than a decision made now could have them: the clock was set back."""
+        now = self._clock()
+        for lane in self._store.lanes.sleeping(now):
+            if lane.step == 0:  # it does not wait for a retry at all
+                self._store.lanes.pull_back(lane, now)
+                continue
+            at = datetime.fromtimestamp(lane.due_at, UTC)
+            earliest = retry.earliest(at, step=lane.step, schedule=retry.SCHEDULE, now=datetime.fromtimestamp(now, UTC))
+            if earliest < at:
+                self._store.lanes.pull_back(lane, earliest.timestamp())
 
     def _exchange(self, work: Work, started_at: float) -> tuple[Request, Response]:
         request = Request(work.endpoint.url, (), b"", work.endpoint.timeout)
@@ -78,8 +112,14 @@ class Deliver:
             return request, Response(duration=0.0, error_class="protocol", error=str(error))
         except Exception as error:
             # The claimed lane must not stay claimed: a bug is a failed attempt like another.
-            log.exception("a bug in refcast met the delivery %s", work.delivery_id)
+            self._report(work, error)
             return request, Response(duration=0.0, error_class="protocol", error=f"a bug: {type(error).__name__}")
+
+    @staticmethod
+    def _report(work: Work, error: Exception) -> None:
+        """Log where a bug is. What the exception itself says may hold a secret, such as the URL."""
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("a bug in refcast met the delivery %s: %s\n%s", work.delivery_id, type(error).__name__, where)
 
     def _follow(self, work: Work, request: Request, response: Response, started_at: float) -> None:
         now = self._clock()
@@ -94,21 +134,26 @@ class Deliver:
             chance=self._chance(),
         )
         name = work.endpoint.name
+        kept = attempt(work.endpoint, request, response, started_at, "delivered")
         if isinstance(decision, retry.Delivered):
             log.info(
                 "%s: delivered %s: %s in %.0f ms", name, work.delivery_id, response.status, response.duration * 1e3
             )
-            self._store.lanes.delivered(work, attempt(work.endpoint, request, response, started_at, "delivered"), now)
+            self._store.lanes.delivered(work, kept, now)
         elif isinstance(decision, retry.RetryAt):
-            due_at = work.scheduled_at if early else decision.at.timestamp()
+            due_at = decision.at.timestamp()
+            if early:
+                asked = retry.retry_after(response, datetime.fromtimestamp(now, UTC)) or timedelta(0)
+                due_at = max(work.scheduled_at, now + min(asked, retry.LONGEST).total_seconds())
             at = datetime.fromtimestamp(due_at, UTC).isoformat(timespec="seconds")
-            log.warning("%s: %s failed: %s; next try %s", name, work.delivery_id, decision.reason, at)
-            kept = attempt(work.endpoint, request, response, started_at, f"retry at {at}")
-            self._store.lanes.retry(work, kept, step=step + 1, due_at=due_at, now=now, error=decision.reason)
+            reason = masked(decision.reason, work.endpoint)
+            log.warning("%s: %s failed: %s; next try %s", name, work.delivery_id, reason, at)
+            kept = replace(kept, decision=f"retry at {at}")
+            self._store.lanes.retry(work, kept, step=step + 1, due_at=due_at, now=now, error=reason)
         else:
-            log.error("%s: disabled: %s", name, decision.reason)
-            kept = attempt(work.endpoint, request, response, started_at, "endpoint disabled")
-            self._store.lanes.disable(work, kept, now=now, reason=decision.reason)
+            reason = masked(decision.reason, work.endpoint)
+            log.error("%s: disabled: %s", name, reason)
+            self._store.lanes.disable(work, replace(kept, decision="endpoint disabled"), now=now, reason=reason)
 
 
 def build(
@@ -135,19 +180,18 @@ def build(
 
 def attempt(endpoint: Endpoint, request: Request, response: Response, started_at: float, decision: str) -> Attempt:
     """An exchange as it may be kept and shown: masked, also where the endpoint echoes a secret."""
-    secrets = _secrets(endpoint)
-
-    def clean(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, MASK)
-        return text
 
     def headers(pairs: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
-        return [(name, MASK if name.lower() in signing.SECRET_HEADERS else clean(value)) for name, value in pairs]
+        return [
+            (name, MASK if name.lower() in signing.SECRET_HEADERS else masked(value, endpoint)) for name, value in pairs
+        ]
 
-    body = response.body[:KEPT_BODY]
-    for secret in secrets:
-        body = body.replace(signing.key(secret), MASK.encode())
+    # latin-1 has a character for each byte: nothing of a body is lost.
+    body = masked(response.body[:KEPT_BODY].decode("latin-1"), endpoint)
+    if len(response.body) >= KEPT_BODY:
+        # Where it was cut off, the beginning of a secret may be left.
+        longest = max(map(len, _secrets(endpoint)), default=0) * _LONGEST_FORM
+        body = body[: len(body) - longest] if longest < len(body) else ""
     return Attempt(
         started_at=started_at,
         duration=response.duration,
@@ -155,18 +199,57 @@ def attempt(endpoint: Endpoint, request: Request, response: Response, started_at
         request_headers=headers(request.headers),
         status=response.status,
         response_headers=headers(response.headers),
-        response_body=body,
+        response_body=body.encode("latin-1"),
         error_class=response.error_class,
-        error=clean(response.error),
+        error=masked(response.error, endpoint),
         decision=decision,
     )
 
 
+def masked(text: str, endpoint: Endpoint) -> str:
+    """The text without the endpoint's secrets, as they are or as programs escape them. Bytes of UTF-8 may be read as
+    latin-1 in it, as headers are."""
+    for secret in _secrets(endpoint):
+        text = _pattern(secret).sub(MASK, text)
+    return text
+
+
 def _secrets(endpoint: Endpoint) -> list[str]:
-    """What an answer could echo of an endpoint's secrets, longest first. One of a letter or two hides nothing."""
-    userinfo = urlsplit(endpoint.url).netloc.rpartition("@")[0]
-    password = userinfo.partition(":")[2]
-    basic = base64.b64encode(unquote_to_bytes(userinfo)).decode() if userinfo else ""
-    query = [value for _, value in parse_qsl(urlsplit(endpoint.url).query)]
-    found = {endpoint.secret, userinfo, password, unquote(password), basic, *query}
-    return sorted((secret for secret in found if len(secret) > 2), key=len, reverse=True)
+    """What an answer could echo of an endpoint's secrets, longest first.
+
+    One of a letter or two hides nothing, and is not among them."""
+    found = {endpoint.secret}
+    try:
+        parts = urlsplit(endpoint.url)
+    except ValueError:  # a store that was edited by hand
+        parts = urlsplit("")
+    if userinfo := parts.netloc.rpartition("@")[0]:
+        user, _, password = userinfo.partition(":")
+        basic = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)
+        # A user name alone is a token.
+        found |= {unquote(userinfo), unquote(password or user), base64.b64encode(basic).decode()}
+    for item in parts.query.split("&"):
+        key, equals, value = item.partition("=")
+        found.add(unquote_plus(value if equals else key))
+    return sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len, reverse=True)
+
+
+@lru_cache(maxsize=256)
+def _pattern(secret: str) -> re.Pattern[str]:
+    """A secret in any mixture of the ways in which URLs, JSON and HTML write its characters."""
+    return re.compile("".join(f"(?:{'|'.join(map(re.escape, _forms(character)))})" for character in secret))
+
+
+def _forms(character: str) -> list[str]:
+    raw = character.encode("utf-8", "surrogateescape")
+    units = character.encode("utf-16-be", "surrogatepass").hex(" ", 2).split()
+    forms = {character, raw.decode("latin-1")}
+    for case in (str.lower, str.upper):
+        forms |= {"%" + case(raw.hex("%")), "".join("\\u" + case(unit) for unit in units)}
+        forms |= {f"&#x{case(f'{ord(character):x}')};"}
+    forms |= {html.escape(character), f"&#{ord(character)};", f"&#{ord(character):03};"}
+    if character in "\"'\\/":
+        forms.add("\\" + character)
+    if character == " ":
+        forms.add("+")
+    return sorted(forms, key=len, reverse=True)

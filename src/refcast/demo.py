@@ -55,7 +55,7 @@ def run(dialect_name: str, *, keep: bool, show: Callable[[str], None]) -> int:
             git("-C", str(work), "push", "-q", str(bare), *words)
             if not _show_arrivals(arrived, state, show):
                 raise RefcastError(f"nothing arrived in {WAIT_SECONDS:.0f} s; see {state / 'worker.log'}")
-        show("Every push arrived. That was refcast; `refcast install --help` is where to go next.")
+        show("Every push arrived. For repositories of your own: docs/install.md, or refcast install --help")
         return 0
     except RefcastError:
         keep = True

@@ -5,12 +5,14 @@ Endpoints are not settings: the store holds them. Every setting has a need, name
 
 from __future__ import annotations
 
+import os
 import string
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from refcast.errors import BadInput
 from refcast.model import Repository, printable
@@ -48,7 +50,9 @@ class Settings:
         names = {"path": full_name, "name": full_name.rsplit("/", 1)[-1]}
 
         def url(template: str, **more: str) -> str:
-            return template.format(**names, **more)
+            # A scp-like address, `git@host:{path}.git`, is no URL and knows no escapes.
+            known = {key: quote(value) for key, value in names.items()} if "://" in template else names
+            return template.format(**known, **more)
 
         return Repository(
             path=path,
@@ -96,7 +100,7 @@ def load(state: Path) -> Settings:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 100_000:
             raise BadInput(f"{path}: limits.{key} must be a whole number from 0 to 100000")
     return Settings(
-        roots=tuple(str(Path(root).resolve()) for root in roots),
+        roots=tuple(os.path.realpath(root) for root in roots),
         urls=_urls(path, _table(path, table, "urls", {field.name for field in fields(Urls)})),
         **limits,
     )
@@ -109,10 +113,13 @@ def _urls(path: Path, table: dict[str, object]) -> Urls:
         if not isinstance(template, str):
             raise BadInput(f"{path}: urls.{key} must be a string")
         try:
-            used = {name for _, name, spec, conversion in string.Formatter().parse(template) if name is not None}
-            template.format(**dict.fromkeys(allowed, ""))
-        except (ValueError, KeyError, IndexError, AttributeError) as error:
+            parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
+        except ValueError as error:
             raise BadInput(f"{path}: urls.{key} is not a template: {error}; known: {_braces(allowed)}") from error
+        used = {
+            f"{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}"
+            for _, name, spec, conversion in parts
+        }
         if not used <= allowed:
             raise BadInput(f"{path}: urls.{key} uses {_braces(used - allowed)}; known: {_braces(allowed)}")
     return Urls(**{key: str(value) for key, value in table.items()})

@@ -9,6 +9,7 @@ A push writes one file, `spool/<uid>/<pid>-<start>.push`, named by the process i
     repository=/srv/git/site.git        the resolved path
     GL_USER=ann                         facts about the pusher, where the environment has them
     update=<old> <new> <ref>            again for each ref
+                                        an empty field: ends what a full disk may have cut off
     refcast 1 push                      the record, by post-receive
     id=<random uuid>
     repository=/srv/git/site.git
@@ -23,6 +24,7 @@ stale, and a record that it may hold is truncated.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -39,6 +41,7 @@ END = b"\0end\0"
 MAX_BYTES = 64 * 1024 * 1024
 """About half a million ref updates. A larger file is not read into memory."""
 
+_HEAD = re.compile(r"refcast ([0-9]{1,9}) (intent|push)\Z")
 _ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f]")
@@ -146,15 +149,19 @@ def read(path: Path) -> Entry:
     records: list[Part] = []
     for kind, ended, fields in _split(path, data):
         if kind == "intent":
-            intents.append(_intent(path, fields))
+            # One that a full disk spoiled must not take the record behind it along.
+            with contextlib.suppress(RecordError):
+                intents.append(_intent(path, fields))
         elif ended:
             records.append(_record(path, fields))
         elif not alive:
             raise RecordError(f"{path}: the record was cut off while it was written")
+    if not (intents or records or alive):
+        raise RecordError(f"{path}: nothing in it is a record, or an intent of one")
     return Entry(
         path=path,
         uid=info.st_uid,
-        time=datetime.fromtimestamp(info.st_mtime_ns / 1e9, UTC),
+        time=_time(path, info.st_mtime_ns),
         intents=tuple(intents),
         records=tuple(records),
         complete=complete,
@@ -165,7 +172,7 @@ def read(path: Path) -> Entry:
 def is_alive(path: Path) -> bool:
     """Whether the process that the file's name tells of is there, with the same start time."""
     pid, _, start = path.name.removesuffix(SUFFIX).partition("-")
-    return pid.isdecimal() and start_time(int(pid)) == start
+    return pid.isdecimal() and start != "" and start_time(int(pid)) == start
 
 
 def start_time(pid: int) -> str:
@@ -193,26 +200,36 @@ def _open(path: Path) -> int:
     return descriptor
 
 
+def _time(path: Path, nanoseconds: int) -> datetime:
+    """The owner of a file can give it any time, on some file systems one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise RecordError(f"{path}: its time of modification is not a time: {nanoseconds} ns") from None
+
+
 def _split(path: Path, data: bytes) -> Iterator[tuple[str, bool, list[tuple[str, str]]]]:
-    """The parts of a file: kind, whether the end mark stands behind it, and its fields."""
+    """The parts of a file: kind, whether the end mark stands behind it, and its fields.
+
+    Raises RecordError for what cannot be part of a record. Outside a record it is passed over."""
     kind, fields = "", list[tuple[str, str]]()
     # What stands behind the last NUL is a field that is still being written, or nothing.
     for raw in data.split(b"\0")[:-1]:
         field = raw.decode("utf-8", "surrogateescape")
-        if field.startswith("refcast ") and "=" not in field:
+        name, equals, value = field.partition("=")
+        if head := _HEAD.match(field):
             if kind:
                 yield kind, False, fields
-            if field not in ("refcast 1 intent", "refcast 1 push"):
+            if head[1] != "1":
                 raise RecordError(f"{path}: {field[:40]!r} is of another version of the hooks; install them again")
-            kind, fields = field.rpartition(" ")[2], []
+            kind, fields = head[2], []
         elif field == "end" and kind == "push":
             yield kind, True, fields
             kind, fields = "", []
-        else:
-            name, equals, value = field.partition("=")
-            if not kind or not equals:
-                raise RecordError(f"{path}: {field[:40]!r} is not a field of a record")
+        elif equals:
             fields.append((name, value))
+        elif kind == "push":
+            raise RecordError(f"{path}: {field[:40]!r} is not a field of a record")
     if kind:
         yield kind, False, fields
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from inotify_simple import INotify, flags
 
-from refcast import retry, settings, spool
+from refcast import settings, spool
 from refcast.deliver import Deliver, Sends
 from refcast.errors import BadInput, RefcastError, StateError
 from refcast.ingest import Ingest
@@ -48,8 +48,6 @@ GRACE_SECONDS = 30.0
 NOTICE_SECONDS = 3600.0
 """How long an endpoint must have been failing before pushers are told."""
 
-LONGEST_WAIT = max(*retry.SCHEDULE, retry.LONGEST).total_seconds() * (1 + retry.JITTER)
-
 
 class AlreadyRunning(StateError):
     """Another worker holds the lock of this state directory."""
@@ -63,21 +61,24 @@ class Worker:
         self._spool = state / "spool"
         self._store = store
         self._clock = clock
-        self._ingest = Ingest(store, self._spool, clock)
+        self._ingest = Ingest(store, self._spool, clock, self._between)
         self._deliver = Deliver(store, transport, clock, chance, self._patience)
         self._settings = settings.Settings()
+        self._threads: _Threads | None = None
         self._looked_at = 0.0
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def close(self) -> None:
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        read, write = self._wake_read, self._wake_write
+        self._wake_read = self._wake_write = -1  # a signal that comes late must not write into another's file
+        os.close(read)
+        os.close(write)
 
     def stop(self) -> None:
         """Have `run` return soon. Safe in a signal handler and from any thread."""
         self._stopping.set()
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):
             os.write(self._wake_write, b"x")
 
     def drain(self) -> bool:
@@ -91,7 +92,8 @@ class Worker:
             for thread in threads:
                 thread.join()
             refresh_notice(self._state, self._store, self._clock())
-            return not self._store.lanes.is_pending() and not self._store.intake.asides()
+            left = self._store.lanes.is_pending() or self._store.intake.asides() or self._has_records()
+            return not left
 
     def run(self, *, on_demand: bool = False) -> None:
         """Work until `stop`; on demand, until nothing has been pending for a while. Raises AlreadyRunning."""
@@ -105,10 +107,8 @@ class Worker:
     def _serve(self, *, on_demand: bool) -> None:
         log.info("worker %d runs for %s", os.getpid(), self._state)
         self._store.lanes.release_all()
-        with INotify() as inotify, _Threads(self._send_what_is_due) as threads:
-            # A hook that has written its record reads this file; to hear it look is to hear of the record. (To watch
-            # the spool would wake the worker for each ref of a push, ten thousand times in a large one.)
-            inotify.add_watch(str(self._state / PID_FILE), flags.CLOSE_NOWRITE)
+        with _listening(self._state / PID_FILE) as inotify, _Threads(self._send_what_is_due) as threads:
+            self._threads = threads
             idle_since = self._clock()
             while not self._stopping.is_set():
                 busy = self._look()
@@ -123,6 +123,7 @@ class Worker:
 
     def _look(self) -> bool:
         """Ingest what there is. Whether anything is pending, now or later."""
+        self._looked_at = self._clock()
         try:
             self._settings = settings.load(self._state)
         except BadInput as error:
@@ -130,7 +131,7 @@ class Worker:
         try:
             self._ingest.run(self._settings)
             self._looked_at = self._clock()
-            self._store.lanes.pull_back(self._looked_at, LONGEST_WAIT)
+            self._deliver.pull_back()
             refresh_notice(self._state, self._store, self._looked_at)
             retried = any(aside.retry_at is not None for aside in self._store.intake.asides())
             return retried or self._store.lanes.is_pending() or self._has_records()
@@ -138,21 +139,33 @@ class Worker:
             # A full disk, a store that is locked or gone: the spool keeps what comes until the cause is gone.
             log.error("%s; trying again in %.0f s", error, POLL_SECONDS)
             return True
+        except Exception:
+            # A bug. It must not end the worker, which has other things to deliver.
+            log.exception("a bug in refcast; trying again in %.0f s", POLL_SECONDS)
+            return True
+
+    def _between(self) -> bool:
+        """Between two transactions of ingest: have sent what is stored. Whether to go on."""
+        if self._threads is not None:
+            self._threads.wake()
+        return not self._stopping.is_set()
 
     def _has_records(self) -> bool:
         """Whether the spool holds a whole record that is not set aside."""
         resting = {aside.path for aside in self._store.intake.asides()}
         return any(str(path) not in resting and spool.is_complete(path) for path in spool.files(self._spool))
 
-    def _wait(self, inotify: INotify) -> None:
+    def _wait(self, inotify: INotify | None) -> None:
         """Until a hook has written a record, another lane is due, a signal came, or it is time to look again."""
         left = POLL_SECONDS
         with contextlib.suppress(StateError):
             due_at = self._store.lanes.next_due(after=self._looked_at)
             if due_at is not None:
                 left = min(left, max(0.0, due_at - self._clock()))
-        select.select([inotify, self._wake_read], [], [], left)
-        inotify.read(timeout=0)
+        heard = [self._wake_read] if inotify is None else [self._wake_read, inotify]
+        select.select(heard, [], [], left)
+        if inotify is not None:
+            inotify.read(timeout=0)
 
     def _send_what_is_due(self) -> None:
         """Deliver until no lane is due, or the worker stops. Runs in each of the threads."""
@@ -161,6 +174,8 @@ class Worker:
                 pass
         except StateError as error:
             log.error("%s; trying again in %.0f s", error, POLL_SECONDS)
+        except Exception:
+            log.exception("a bug in refcast; trying again in %.0f s", POLL_SECONDS)
 
     def _patience(self) -> bool:
         return not self._stopping.wait(POLL_SECONDS)
@@ -204,6 +219,22 @@ class _Threads:
 
 
 @contextlib.contextmanager
+def _listening(pid_file: Path) -> Iterator[INotify | None]:
+    """What hears hooks read the pid file; None where the system has no more of that to give: the worker then polls.
+
+    A hook reads it when it has written its record, so to hear it look is to hear of the record. (To watch the spool
+    would wake the worker for each ref of a push, ten thousand times in a large one.)"""
+    with contextlib.ExitStack() as stack:
+        inotify = None
+        try:
+            inotify = stack.enter_context(INotify())
+            inotify.add_watch(str(pid_file), flags.CLOSE_NOWRITE)
+        except OSError as error:
+            log.warning("cannot listen for records, so looks every %.0f s: %s", POLL_SECONDS, error.strerror)
+        yield inotify
+
+
+@contextlib.contextmanager
 def lock(state: Path) -> Iterator[None]:
     """Be the one worker of a state directory. Raises AlreadyRunning, or StateError if the directory cannot be used."""
     try:
@@ -216,7 +247,11 @@ def lock(state: Path) -> Iterator[None]:
         except BlockingIOError:
             raise AlreadyRunning(f"a worker runs for {state} already (pid {running(state) or '?'})") from None
         pid = os.getpid()
-        _write(state / PID_FILE, f"{pid} {spool.start_time(pid)}\n")
+        try:
+            _write(state / PID_FILE, f"{pid} {spool.start_time(pid)}\n")
+        except StateError as error:
+            # The disk is full: hooks start workers that find the lock taken, and this one goes on.
+            log.error("%s", error)
         try:
             yield
         finally:
@@ -228,10 +263,11 @@ def lock(state: Path) -> Iterator[None]:
 def running(state: Path) -> int | None:
     """The pid of the worker that runs for a state directory; None if none does. The same test as the hook's."""
     try:
-        pid, start = (state / PID_FILE).read_text().split()
+        number, start = (state / PID_FILE).read_text("ascii").split()
+        pid = int(number)
     except (OSError, ValueError):
         return None
-    return int(pid) if spool.start_time(int(pid)) == start else None
+    return pid if spool.start_time(pid) == start else None
 
 
 def refresh_notice(state: Path, store: Store, now: float) -> None:
@@ -245,7 +281,7 @@ def refresh_notice(state: Path, store: Store, now: float) -> None:
         text = f"deliveries to {names}{more} have been failing since {since}; what they miss is kept\n"
     path = state / "notice"
     try:
-        old = path.read_text()
+        old = path.read_text("utf-8", "replace")
     except FileNotFoundError:
         old = ""
     if text != old:
@@ -262,8 +298,11 @@ def detach() -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a small file that hooks of other users read; they see the old text or the new."""
+    """Replace a small file that hooks of other users read; they see the old text or the new. Raises StateError."""
     new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    new.chmod(0o644)
-    new.replace(path)
+    try:
+        new.write_text(text, "utf-8", "replace")
+        new.chmod(0o644)
+        new.replace(path)
+    except OSError as error:
+        raise StateError(f"cannot write {path}: {error.strerror}") from error

@@ -29,9 +29,10 @@ from refcast.transport import Transport
 @pass_app
 @click.pass_context
 def worker(context: click.Context, app: App, drain: bool, on_demand: bool) -> None:
-    """Ingest and deliver in the foreground, as a service manager wants it, until SIGTERM or SIGINT.
+    """Ingest and deliver in the foreground.
 
-    One worker runs for each state directory. Without a service, hooks start one when they need it.
+    That is what a service manager wants. SIGTERM and SIGINT stop it. One worker runs for each state directory.
+    Without a service, hooks start one when they need it.
     """
     if on_demand:
         working.detach()
@@ -147,6 +148,10 @@ def _records_waiting(state: Path) -> int:
 @click.option("--keep", is_flag=True, help="Keep the scratch directory, to look around in it.")
 @click.pass_context
 def demo(context: click.Context, dialect: str, keep: bool) -> None:
-    """Show it at work: a scratch repository, a receiver on loopback, and real pushes whose payloads you see arrive."""
+    """Show it at work in a scratch directory.
+
+    It makes a bare repository, a receiver on loopback and real pushes, shows the payloads as they arrive, and removes
+    it all.
+    """
     os.umask(0o077)
     context.exit(demonstration.run(dialect, keep=keep, show=click.echo))

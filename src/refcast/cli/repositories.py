@@ -21,7 +21,12 @@ from refcast.store import FILE, Store
 
 REPOSITORIES = click.argument("repositories", metavar="REPO...", nargs=-1, type=click.Path(path_type=Path))
 ALL = click.option(
-    "--all", "roots", metavar="ROOT", multiple=True, type=click.Path(path_type=Path), help="Every bare one below ROOT."
+    "--all",
+    "roots",
+    metavar="ROOT",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Every bare one below ROOT; again for more.",
 )
 
 
@@ -32,9 +37,10 @@ ALL = click.option(
 @json_option
 @pass_app
 def install(app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], shared: bool, as_json: bool) -> None:
-    """Have pushes to bare repositories announced. What is installed already is checked and upgraded.
+    """Have pushes to bare repositories announced.
 
-    The hooks that are there keep running. The state directory is made if there is none.
+    What is installed already is checked and upgraded. The hooks that are there keep running. The state directory is
+    made if there is none.
     """
     places = [installing.place(path) for path in _given(repositories, roots)]
     installing.create_state(app.state)
@@ -102,7 +108,7 @@ def render(
     body_only: bool,
     as_json: bool,
 ) -> None:
-    """Print headers and body of what a push would send, and send nothing.
+    """Print what a push would send; send nothing.
 
     OLD and NEW are whole ids; 0 stands for the zero id. The delivery's id is a zero here, and nothing is signed.
     Of a move that has been announced already it prints the body that was sent, with the pusher and the time of then;

@@ -31,26 +31,35 @@ class Database:
 
         Raises StateError if it cannot be opened, or is of a later version than this program knows."""
         try:
-            # Made here, before SQLite would with the umask: the store holds secrets. WAL files take this file's mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _make_private(path)
         except OSError as error:
             raise StateError(f"cannot open the store {path}: {error.strerror}; run this as its owner") from error
         engine = sa.create_engine(
-            f"sqlite:///{path}", connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False}
+            sa.URL.create("sqlite", database=str(path)),
+            connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False},
+            pool_size=0,  # a connection for each thread, kept
+            hide_parameters=True,  # errors tell of statements, whose values may be secrets
         )
         sa.event.listen(engine, "connect", _prepare)
         sa.event.listen(engine, "begin", _begin)
         database = cls(path, engine)
-        with database.write() as connection:
+        try:
+            database._make_tables()
+        except BaseException:
+            engine.dispose()
+            raise
+        return database
+
+    def _make_tables(self) -> None:
+        with self.write() as connection:
             schema.metadata.create_all(connection)
             version = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == "version")).scalar()
             if version is None:
                 connection.execute(sa.insert(schema.meta).values(key="version", value=str(schema.VERSION)))
-            elif int(version) > schema.VERSION:
+            elif not version.isdecimal() or int(version) > schema.VERSION:
                 raise StateError(
-                    f"{path} is of version {version}, this refcast knows {schema.VERSION}: upgrade refcast"
+                    f"{self.path} is of version {version}, this refcast knows {schema.VERSION}: upgrade refcast"
                 )
-        return database
 
     def close(self) -> None:
         self._engine.dispose()
@@ -78,7 +87,29 @@ class Database:
         except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
             if isinstance(error, (sa.exc.IntegrityError, sa.exc.ProgrammingError)):
                 raise
-            raise StateError(f"the store {self.path} cannot be used: {error.orig}") from error
+            said = str(error.orig)
+            hint = next((hint for word, hint in _HINTS.items() if word in said), "check its disk and its owner")
+            raise StateError(f"the store {self.path} cannot be used: {said}; {hint}") from error
+
+
+_HINTS = {
+    "locked": "another program holds it: try again, or end that program",
+    "full": "make room on its disk",
+    "malformed": "put a copy from a backup in its place, or move it away to begin anew",
+    "not a database": "put a copy from a backup in its place, or move it away to begin anew",
+}
+"""What to do about SQLite's own messages."""
+
+
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite would with the umask: the store holds secrets. The WAL's files take its mode.
+
+    One that is there is not opened: to close it again would drop the locks that this process has on it."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def _prepare(connection: Any, _record: Any) -> None:

@@ -14,6 +14,9 @@ from refcast.store.schema import asides, contents, deliveries, events, lanes, le
 NUDGE_SECONDS = 60.0
 """A new event brings the next try of a failing lane to now, at most once in this time."""
 
+_VALUES = 1000
+"""How many values one statement may name; SQLite has a limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
@@ -54,6 +57,16 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """An event that is stored."""
+
+    ref: str
+    old: str
+    new: str
+    recovered: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Aside:
     """A file of the spool that cannot be ingested."""
 
@@ -67,27 +80,44 @@ class Intake:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def is_done(self, record_id: str) -> bool:
-        """Whether the record has been ingested whole."""
+    def done(self, record_ids: Sequence[str]) -> set[str]:
+        """Which of these records have been ingested whole."""
+        found: set[str] = set()
         with self._database.read() as connection:
-            return connection.execute(sa.select(records.c.id).where(records.c.id == record_id)).scalar() is not None
+            for start in range(0, len(record_ids), _VALUES):
+                some = records.c.id.in_(record_ids[start : start + _VALUES])
+                whole = sa.select(records.c.id).where(some, records.c.ingested_at.is_not(None))
+                found.update(connection.execute(whole).scalars())
+        return found
 
-    def begun(self) -> set[str]:
-        """The ids of records of which a part is stored: ingest was interrupted there."""
+    def begun(self, repository_id: int) -> set[str]:
+        """The ids of records of which only a part is stored: ingest was interrupted there."""
+        query = sa.select(records.c.id).where(records.c.repository_id == repository_id, records.c.ingested_at.is_(None))
         with self._database.read() as connection:
-            whole = sa.select(records.c.id).where(records.c.id == events.c.record_id).exists()
-            return set(connection.execute(sa.select(events.c.record_id).where(~whole).distinct()).scalars())
+            return set(connection.execute(query).scalars())
 
-    def is_recovered(self, repository_id: int, ref: str, received_at: float) -> bool:
-        """Whether a gap in this ref was announced as recovered after the time of a push that was missing then."""
-        query = sa.select(events.c.id).where(
+    def told(self, record_id: str) -> list[Told]:
+        """The events that are stored of a record, in their order."""
+        query = (
+            sa.select(events.c.ref, events.c.old, events.c.new, events.c.recovered)
+            .where(events.c.record_id == record_id)
+            .order_by(events.c.id)
+        )
+        with self._database.read() as connection:
+            return [Told(**row._mapping) for row in connection.execute(query)]
+
+    def recovered_at(self, repository_id: int, ref: str, *, but: str) -> float | None:
+        """When a gap in this ref was last noticed, by the time of the push that told of it; None if none ever was.
+
+        What the record `but` itself has told does not count."""
+        query = sa.select(sa.func.max(events.c.received_at)).where(
             events.c.repository_id == repository_id,
             events.c.ref == ref,
             events.c.recovered,
-            events.c.received_at >= received_at,
+            events.c.record_id != but,
         )
         with self._database.read() as connection:
-            return connection.execute(query.limit(1)).scalar() is not None
+            return connection.execute(query).scalar()
 
     def add(self, batch: Batch, now: float) -> None:
         """Store a batch. What an earlier, interrupted try has stored of it is left as it is."""
@@ -104,16 +134,7 @@ class Intake:
             if fresh:
                 _insert(connection, batch, fresh, now)
             _move_tips(connection, batch.repository_id, batch.tips)
-            if batch.last:
-                connection.execute(
-                    sa.insert(records).values(
-                        id=batch.record_id,
-                        repository_id=batch.repository_id,
-                        pusher=batch.pusher,
-                        received_at=batch.received_at,
-                        ingested_at=now,
-                    )
-                )
+            _note_record(connection, batch, now)
 
     def set_aside(self, path: str, reason: str, now: float, retry_at: float | None) -> None:
         """Note why a file cannot be ingested. A second note keeps the time of the first."""
@@ -139,6 +160,21 @@ class Intake:
     def no_longer_aside(self, path: str) -> None:
         with self._database.write() as connection:
             connection.execute(sa.delete(asides).where(asides.c.path == path))
+
+
+def _note_record(connection: sa.Connection, batch: Batch, now: float) -> None:
+    ingested_at = now if batch.last else None
+    known = sa.update(records).where(records.c.id == batch.record_id).values(ingested_at=ingested_at)
+    if not connection.execute(known).rowcount:
+        connection.execute(
+            sa.insert(records).values(
+                id=batch.record_id,
+                repository_id=batch.repository_id,
+                pusher=batch.pusher,
+                received_at=batch.received_at,
+                ingested_at=ingested_at,
+            )
+        )
 
 
 def _insert(connection: sa.Connection, batch: Batch, fresh: Sequence[NewEvent], now: float) -> None:
@@ -207,7 +243,8 @@ def _nudge(connection: sa.Connection, lane_ids: set[object], now: float) -> None
             lanes.c.id.in_(lane_ids),
             lanes.c.failing_since.is_not(None),
             lanes.c.due_at > now,
-            lanes.c.nudged_at <= now - NUDGE_SECONDS,
+            # One that lies ahead was noted before the clock was set back.
+            sa.or_(lanes.c.nudged_at <= now - NUDGE_SECONDS, lanes.c.nudged_at > now),
         )
         .values(due_at=now, nudged_at=now)
     )

@@ -49,6 +49,15 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Sleeping:
+    """A lane that is not due yet."""
+
+    lane_id: int
+    step: int
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Failing:
     """An endpoint whose last try failed, or that is disabled because they all did."""
 
@@ -81,6 +90,10 @@ class Lanes:
             .order_by(lanes.c.due_at)
             .limit(1)
         )
+        with self._database.read() as connection:
+            # Most looks find nothing; they must not queue for the right to write.
+            if connection.execute(due).first() is None:
+                return None
         with self._database.write() as connection:
             lane = connection.execute(due).first()
             if lane is None:
@@ -147,21 +160,28 @@ class Lanes:
 
     def is_pending(self) -> bool:
         """Whether anything waits for an endpoint that is active, now or later."""
+        waiting = sa.exists().where(deliveries.c.lane_id == lanes.c.id, deliveries.c.state == "waiting")
+        query = (
+            sa.select(lanes.c.id)
+            .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
+            .where(endpoints.c.state == "active", waiting)
+        )
         with self._database.read() as connection:
-            query = (
-                sa.select(deliveries.c.position)
-                .join(endpoints, endpoints.c.id == deliveries.c.endpoint_id)
-                .where(deliveries.c.state == "waiting", endpoints.c.state == "active")
-            )
             return connection.execute(query.limit(1)).scalar() is not None
 
-    def pull_back(self, now: float, longest: float) -> None:
-        """A due time further ahead than any wait can be comes of a clock that was set back: such a lane is due now."""
+    def sleeping(self, now: float) -> list[Sleeping]:
+        """The lanes that are due later than `now`."""
+        query = sa.select(lanes.c.id.label("lane_id"), lanes.c.step, lanes.c.due_at).where(lanes.c.due_at > now)
+        with self._database.read() as connection:
+            return [Sleeping(**row._mapping) for row in connection.execute(query)]
+
+    def pull_back(self, lane: Sleeping, due_at: float) -> None:
+        """Have a lane due earlier, unless its due time has changed meanwhile."""
         with self._database.write() as connection:
             connection.execute(
                 sa.update(lanes)
-                .where(lanes.c.due_at > now + longest)
-                .values(due_at=now, scheduled_at=now, nudged_at=0.0)
+                .where(lanes.c.id == lane.lane_id, lanes.c.due_at == lane.due_at)
+                .values(due_at=due_at, scheduled_at=due_at)
             )
 
     def failing(self) -> list[Failing]:

@@ -50,6 +50,8 @@ class Repositories:
 
     def user_id(self, name: str) -> int:
         """The stable number of a user name, given at first sight."""
+        if number := self.find_user(name):
+            return number
         with self._database.write() as connection:
             known = connection.execute(sa.select(users.c.id).where(users.c.name == name)).scalar()
             if known is not None:

@@ -11,7 +11,7 @@ VERSION = 1
 
 
 class GitText(sa.types.TypeDecorator[str]):
-    """A ref name or path: `str` with surrogateescape in Python, its bytes in the store, so that none is lost."""
+    """A ref name, path or secret: `str` with surrogateescape in Python, its bytes in the store: none is lost."""
 
     impl = sa.LargeBinary
     cache_ok = True
@@ -65,9 +65,10 @@ records = sa.Table(
     sa.Column("repository_id", sa.ForeignKey("repositories.id"), nullable=False),
     sa.Column("pusher", GitText, nullable=False),
     sa.Column("received_at", sa.Float, nullable=False),
-    sa.Column("ingested_at", sa.Float, nullable=False),
-    comment="Records that are ingested whole. One that is read again (a crash came before its removal) is known here.",
+    sa.Column("ingested_at", sa.Float, comment="NULL while only a part of it is stored"),
+    comment="Records that were ingested. One that is read again (a crash came before its removal) is known here.",
 )
+sa.Index("records_begun", records.c.repository_id, sqlite_where=records.c.ingested_at.is_(None))
 
 asides = sa.Table(
     "asides",
@@ -116,7 +117,7 @@ endpoints = sa.Table(
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("dialect", sa.Text, nullable=False),
     sa.Column("content_type", sa.Text, nullable=False),
-    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("secret", GitText, nullable=False),
     sa.Column("events", sa.JSON, nullable=False),
     sa.Column("repositories", sa.JSON, nullable=False),
     sa.Column("other_refs", sa.Boolean, nullable=False),

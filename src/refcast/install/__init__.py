@@ -2,7 +2,7 @@
 
 The hook that was there before is kept beside ours and called by it: a file as `update.before-refcast` (scripts find
 what lies beside them), a link as `before-refcast/update` (what it points at often goes by the name it is called by).
-Uninstalling puts back exactly that. Nothing is ever written through a link.
+Uninstalling puts back exactly that, and the configuration byte for byte. Nothing is ever written through a link.
 """
 
 from __future__ import annotations
@@ -11,37 +11,24 @@ import contextlib
 import os
 import shlex
 import stat
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from refcast import spool
 from refcast.errors import BadInput, RecordError, RepositoryError, StateError
 from refcast.history import History
+from refcast.install.repository import Place, advertise_push_options, find, place, restore_push_options
 from refcast.store import Store
+
+__all__ = ["HOOKS", "Place", "check_owner", "create_state", "find", "install", "place", "problems", "uninstall"]
 
 HOOKS = ("update", "post-receive")
 MARK = "# refcast hook: "
-OPTION = "receive.advertisePushOptions"
-OPTION_BEFORE = "refcast.pushOptionsBefore"
-"""Where the repository's configuration remembers what OPTION was."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A repository and the directory of hooks that git uses for it."""
-
-    repository: Path
-    """Resolved."""
-    hooks: Path
-    """Resolved; may not exist yet."""
-
-    @property
-    def shared(self) -> bool:
-        return not self.hooks.is_relative_to(self.repository)
+KEPT = "before-refcast"
+NO_DIRECTORY = "there-was-no-hooks-directory"
+"""A file in KEPT that says so."""
 
 
 def create_state(state: Path) -> None:
@@ -73,35 +60,6 @@ def check_owner(state: Path) -> None:
         )
 
 
-def find(root: Path) -> Iterator[Path]:
-    """The bare repositories below a directory, sorted, links not followed. BadInput if there is no such directory."""
-    if not root.is_dir():
-        raise BadInput(f"{root} is not a directory")
-    for directory, names, entries in os.walk(root):
-        if "HEAD" in entries and "objects" in names and ("refs" in names or "packed-refs" in entries):
-            names.clear()
-            if Path(directory).name != ".git":
-                yield Path(directory)
-        names.sort()
-
-
-def place(repository: Path) -> Place:
-    """Where git looks for the hooks of a bare repository. Raises RepositoryError if it is not one."""
-    try:
-        resolved = repository.resolve(strict=True)
-    except OSError as error:
-        raise RepositoryError(f"no repository {repository}: {error.strerror}") from error
-    if not resolved.is_dir():
-        raise RepositoryError(f"{repository} is not a directory, so it is no bare repository")
-    words = _git(resolved, "rev-parse", "--is-bare-repository", "--git-dir", "--git-path", "hooks").split("\n")
-    if words[:2] != ["true", "."]:
-        raise RepositoryError(f"{repository} is not a bare repository; refcast installs into what people push to")
-    object_format = _git(resolved, "rev-parse", "--show-object-format").strip()
-    if object_format != "sha1":
-        raise RepositoryError(f"{repository} is a {object_format} repository, which libgit2 cannot read yet")
-    return Place(resolved, (resolved / words[2]).resolve())
-
-
 def install(
     places: Iterable[Place], state: Path, store: Store, *, shared: bool, now: float
 ) -> Iterator[tuple[Place, str]]:
@@ -110,29 +68,43 @@ def install(
     for each in places:
         if each.shared and not shared:
             raise BadInput(_refusal(each, places, store))
+        for directory in (each.repository, each.hooks if each.hooks.exists() else each.hooks.parent):
+            if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+                raise RepositoryError(f"cannot install into {directory}: not writable; run this as its owner")
     for each in places:
         before = [_is_ours(each.hooks / name) for name in HOOKS]
         _enter_ledger(each, state, store, fresh=not any(before), now=now)
         changed = [_place_hook(each.hooks, name, state) for name in HOOKS]
-        _set_push_options(each.repository)
+        advertise_push_options(each.repository)
         yield each, "is installed already" if not any(changed) else "upgraded" if any(before) else "installed"
 
 
 def uninstall(each: Place) -> bool:
-    """Bring back what was there before. Whether there was anything to remove."""
+    """Bring back what was there before. Whether there was anything to remove. Raises RepositoryError."""
     removed = False
-    for name in HOOKS:
-        hook = each.hooks / name
-        kept = _kept(each.hooks, name)
-        if _is_ours(hook):
-            if kept is None:
-                hook.unlink()
-            else:
+    try:
+        for name in HOOKS:
+            hook = each.hooks / name
+            kept = _kept(each.hooks, name)
+            ours = _is_ours(hook)
+            if kept is not None and (ours or not os.path.lexists(hook)):
                 _bring_back(kept, hook)
-            removed = True
-    with contextlib.suppress(OSError):
-        (each.hooks / "before-refcast").rmdir()
-    _restore_push_options(each.repository)
+                removed = True
+            elif ours:
+                hook.unlink()
+                removed = True
+            elif kept is not None and _is_same(hook, kept):  # an installation that was killed half-way
+                kept.unlink()
+        marker = each.hooks / KEPT / NO_DIRECTORY
+        if made := marker.exists():
+            marker.unlink()
+        with contextlib.suppress(OSError):  # not there, or not empty
+            (each.hooks / KEPT).rmdir()
+            if made:
+                each.hooks.rmdir()
+    except OSError as error:
+        raise RepositoryError(f"cannot uninstall from {each.hooks}: {error.strerror}; run this as its owner") from error
+    restore_push_options(each.repository)
     return removed
 
 
@@ -143,16 +115,16 @@ def problems(each: Place, state: Path) -> list[str]:
         hook = each.hooks / name
         if not _is_ours(hook):
             found.append(f"{hook} is not refcast's: pushes are not announced; run `refcast install` again")
-        elif hook.read_text() != render(name, state):
+        elif hook.read_bytes() != render(name, state):
             found.append(f"{hook} is of another version, or was changed; run `refcast install` again")
         elif not os.access(hook, os.X_OK):
             found.append(f"{hook} is not executable, so git ignores it; run `refcast install` again")
     return found
 
 
-def render(name: str, state: Path) -> str:
+def render(name: str, state: Path) -> bytes:
     """The text of a hook for a state directory of the present user."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     source = files("refcast") / "hooks" / name
     if not source.is_file():  # a checkout that runs from its source
         source = package.parents[1] / "hooks" / name
@@ -160,28 +132,33 @@ def render(name: str, state: Path) -> str:
     values = {"STATE": str(state), "OWNER": str(os.geteuid()), "PYTHON": sys.executable, "PACKAGE": str(package)}
     for key, value in values.items():
         text = text.replace(f"'@{key}@'", shlex.quote(value))
-    return text
+    return os.fsencode(text)
 
 
 def _place_hook(hooks: Path, name: str, state: Path) -> bool:
     """Put our hook in place of what is there, with no moment in which neither is. Whether anything changed."""
     hook = hooks / name
     text = render(name, state)
-    if _is_ours(hook) and hook.read_text() == text and os.access(hook, os.X_OK):
+    if _is_ours(hook) and hook.read_bytes() == text and os.access(hook, os.X_OK):
         return False
     if hook.is_dir() and not hook.is_symlink():
         raise RepositoryError(f"{hook} is a directory: move it away, then install again")
     try:
-        hooks.mkdir(exist_ok=True)
+        if not hooks.exists():
+            hooks.mkdir()
+            (hooks / KEPT).mkdir()
+            (hooks / KEPT / NO_DIRECTORY).touch()
         if os.path.lexists(hook) and not _is_ours(hook):
-            if (kept := _kept(hooks, name)) is not None:
+            kept = _kept(hooks, name)
+            if kept is None:
+                _keep(hook)
+            elif not _is_same(hook, kept):  # else an installation was killed at this point
                 raise RepositoryError(
                     f"{hook} is not refcast's, and {kept} is kept from before: remove the one that you do not need"
                 )
-            _keep(hook)
         new = hooks / f"{name}.refcast-new"
         new.unlink(missing_ok=True)
-        new.write_text(text)
+        new.write_bytes(text)
         new.chmod(0o755)
         new.replace(hook)
     except OSError as error:
@@ -192,20 +169,31 @@ def _place_hook(hooks: Path, name: str, state: Path) -> bool:
 def _keep(hook: Path) -> None:
     """Give what is there its second place, while it still has its first."""
     if hook.is_symlink():
-        directory = hook.parent / "before-refcast"
-        directory.mkdir(exist_ok=True)
-        target = str(hook.readlink())
-        (directory / hook.name).symlink_to(target if target.startswith("/") else f"../{target}")
+        (hook.parent / KEPT).mkdir(exist_ok=True)
+        (hook.parent / KEPT / hook.name).symlink_to(_from_below(hook))
         return
-    second = hook.with_name(hook.name + ".before-refcast")
+    second = hook.with_name(f"{hook.name}.{KEPT}")
     try:
         os.link(hook, second)
     except OSError:  # no hard links here, or not of another user's file
         hook.rename(second)
 
 
+def _from_below(link: Path) -> str:
+    """What a link says, for one that lies a directory deeper."""
+    target = str(link.readlink())
+    return target if target.startswith("/") else f"../{target}"
+
+
+def _is_same(hook: Path, kept: Path) -> bool:
+    """Whether `kept` is what `_keep` made of the hook that is still there."""
+    if hook.is_symlink():
+        return kept.is_symlink() and str(kept.readlink()) == _from_below(hook)
+    return os.path.samestat(hook.lstat(), kept.lstat())
+
+
 def _bring_back(kept: Path, hook: Path) -> None:
-    if kept.is_symlink() and kept.parent.name == "before-refcast":
+    if kept.is_symlink() and kept.parent.name == KEPT:
         link = hook.with_name(hook.name + ".refcast-new")
         link.unlink(missing_ok=True)
         link.symlink_to(str(kept.readlink()).removeprefix("../"))
@@ -217,7 +205,7 @@ def _bring_back(kept: Path, hook: Path) -> None:
 
 def _kept(hooks: Path, name: str) -> Path | None:
     """What is kept of the hook that was there before."""
-    for kept in (hooks / f"{name}.before-refcast", hooks / "before-refcast" / name):
+    for kept in (hooks / f"{name}.{KEPT}", hooks / KEPT / name):
         if os.path.lexists(kept):
             return kept
     return None
@@ -225,10 +213,13 @@ def _kept(hooks: Path, name: str) -> Path | None:
 
 def _is_ours(hook: Path) -> bool:
     """Whether a hook is refcast's, of whatever version. A link is not, even if it leads to one."""
-    if hook.is_symlink() or not hook.is_file():
-        return False
-    with hook.open("rb") as file:
-        return MARK.encode() in file.read(200)
+    try:
+        if hook.is_symlink() or not hook.is_file():
+            return False
+        with hook.open("rb") as file:
+            return MARK.encode() in file.read(200)
+    except OSError as error:
+        raise RepositoryError(f"cannot read {hook}: {error.strerror}; run this as its owner") from error
 
 
 def _enter_ledger(each: Place, state: Path, store: Store, *, fresh: bool, now: float) -> None:
@@ -248,29 +239,6 @@ def _has_record(state: Path, repository: str) -> bool:
     return False
 
 
-def _set_push_options(repository: Path) -> None:
-    config = str(repository / "config")
-    before = _config(config, "--get-all", OPTION)
-    if before == ["true"]:
-        return
-    if not _config(config, "--get", OPTION_BEFORE):
-        _config(config, OPTION_BEFORE, before[-1] if before else "unset")
-    _config(config, "--replace-all", OPTION, "true")
-
-
-def _restore_push_options(repository: Path) -> None:
-    config = str(repository / "config")
-    remembered = _config(config, "--get", OPTION_BEFORE)
-    if not remembered:
-        return
-    if _config(config, "--get-all", OPTION) == ["true"]:  # else somebody has decided otherwise since
-        if remembered == ["unset"]:
-            _config(config, "--unset-all", OPTION)
-        else:
-            _config(config, OPTION, remembered[0])
-    _config(config, "--unset-all", OPTION_BEFORE)
-
-
 def _refusal(each: Place, places: list[Place], store: Store) -> str:
     others = {str(one.repository) for one in places if one.hooks == each.hooks}
     for path in store.repositories.paths():
@@ -282,30 +250,3 @@ def _refusal(each: Place, places: list[Place], store: Store) -> str:
         f"run for every repository that uses that directory, of those known here {', '.join(sorted(others))}; "
         "pass --shared if that is what you want"
     )
-
-
-def _config(file: str, *words: str) -> list[str]:
-    """The lines that `git config` prints; none where the key is not there."""
-    done = subprocess.run(["git", "config", "--file", file, *words], capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1, 5):  # 1: no such key; 5: nothing to unset
-        raise RepositoryError(f"cannot change {file}: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
-    return done.stdout.splitlines()
-
-
-def _git(directory: Path, *words: str) -> str:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    try:
-        done = subprocess.run(
-            ["git", "-c", "safe.directory=*", "-C", str(directory), *words],
-            capture_output=True,
-            env=environment,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise RepositoryError("there is no git here: install it (apt install git)") from error
-    if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise RepositoryError(
-            f"{directory} is not a repository that git can read: {said[-1] if said else 'git failed'}"
-        )
-    return os.fsdecode(done.stdout)
