@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from receiver import Receiver
 
+from receiver import Receiver
 from refcast.cli import main
 from refcast.cli.common import safe
 from refcast.spool import files
@@ -174,7 +174,7 @@ class TestBadInput:
         assert status.exit_code == 1
         assert "record set aside" in status.stdout
         assert len(files(state / "spool")) == 1, "it is kept"
-        assert run("record", "retry").stdout == "1 record is tried again\n"
+        assert run("record", "retry").stdout == "records that are tried again: 1\n"
 
 
 class TestEndpoint:
@@ -289,6 +289,13 @@ class TestDelivery:
         first, second = receiver.wait_for(2)
         assert first.body == second.body
 
+    def test_what_waits_without_a_worker_needs_a_person(self, run: Run, pushed: Path) -> None:
+        (row,) = json.loads(run("delivery", "list", "--json").stdout)
+        run("delivery", "redeliver", row["id"])
+        status = run("status")
+        assert status.exit_code == 1
+        assert "no worker runs" in status.stdout
+
     def test_a_held_delivery_is_said_to_be(self, run: Run, pushed: Path) -> None:
         (row,) = json.loads(run("delivery", "list", "--json").stdout)
         run("endpoint", "disable", "ci")
@@ -319,6 +326,12 @@ class TestRepositories:
         result = run("status")
         assert result.exit_code == 1
         assert "refcast install" in result.stdout
+
+    def test_uninstalling_leaves_nothing_to_complain_of(self, run: Run, installed: Path) -> None:
+        run("uninstall", str(installed))
+        assert run("status").exit_code == 0
+        run("install", str(installed))
+        assert json.loads(run("status", "--json").stdout)["repositories"] == 1
 
     def test_a_repository_that_is_gone_needs_a_person(self, run: Run, installed: Path, tmp_path: Path) -> None:
         installed.rename(tmp_path / "moved.git")

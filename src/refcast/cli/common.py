@@ -90,6 +90,14 @@ def show_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=True, indent=2, default=_plain))
 
 
+def say(facts: object, as_json: bool, words: str) -> None:
+    """What was done, for machines or for people."""
+    if as_json:
+        show_json(facts)
+    else:
+        click.echo(words)
+
+
 def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")

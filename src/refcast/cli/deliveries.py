@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from refcast.cli.common import App, iso, json_option, pass_app, safe, show_json, table, when
+from refcast.cli.common import App, iso, json_option, pass_app, safe, say, show_json, table, when
 from refcast.cli.endpoints import attempt_facts, show_exchange
 from refcast.model import RefUpdate
 from refcast.store.reports import DeliveryRow
@@ -132,10 +132,11 @@ def list_records(app: App, as_json: bool) -> None:
 
 @record.command()
 @click.argument("file", required=False)
+@json_option
 @pass_app
-def retry(app: App, file: str | None) -> None:
+def retry(app: App, file: str | None, as_json: bool) -> None:
     """Try again what is set aside: one file, or all of them."""
     with app.store() as store:
         count = store.intake.retry_aside(file, time.time())
     app.wake()
-    click.echo(f"{count} records are tried again" if count != 1 else "1 record is tried again")
+    say({"retried": count}, as_json, f"records that are tried again: {count}")

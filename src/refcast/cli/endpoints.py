@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from refcast import deliver, dialects, signing, urls
-from refcast.cli.common import App, iso, json_option, pass_app, safe, show_json, table, when
+from refcast.cli.common import App, iso, json_option, pass_app, safe, say, show_json, table, when
 from refcast.errors import BadInput
 from refcast.model import Endpoint
 from refcast.store import Store
@@ -126,31 +126,39 @@ def show(app: App, name: str, as_json: bool) -> None:
 
 @endpoint.command()
 @click.argument("name")
+@json_option
 @pass_app
-def enable(app: App, name: str) -> None:
+def enable(app: App, name: str, as_json: bool) -> None:
     """Send to it again. What was held is sent now, in order."""
     with app.store() as store:
         count = store.endpoints.enable(store.endpoints.get(name).id, time.time())
     app.wake()
-    click.echo(f"{name} is enabled; {count} deliveries that were held are on their way")
+    say(
+        {"name": name, "state": "active", "sent": count},
+        as_json,
+        f"{name} is enabled; deliveries on their way: {count}",
+    )
 
 
 @endpoint.command()
 @click.argument("name")
 @click.option("--reason", default="disabled by hand", help="Why, for those who look.")
+@json_option
 @pass_app
-def disable(app: App, name: str, reason: str) -> None:
+def disable(app: App, name: str, reason: str, as_json: bool) -> None:
     """Send nothing more to it. What comes meanwhile is held."""
     with app.store() as store:
         store.endpoints.disable(store.endpoints.get(name).id, reason)
-    click.echo(f"{name} is disabled; deliveries for it are held until `refcast endpoint enable {name}`")
+    words = f"{name} is disabled; deliveries for it are held until `refcast endpoint enable {name}`"
+    say({"name": name, "state": "disabled", "reason": reason}, as_json, words)
 
 
 @endpoint.command()
 @click.argument("name")
 @click.option("--discard", is_flag=True, help="Even if deliveries wait for it: they are lost.")
+@json_option
 @pass_app
-def remove(app: App, name: str, discard: bool) -> None:
+def remove(app: App, name: str, discard: bool, as_json: bool) -> None:
     """Forget an endpoint, its deliveries and their records."""
     with app.store() as store:
         one = store.endpoints.get(name)
@@ -158,7 +166,8 @@ def remove(app: App, name: str, discard: bool) -> None:
         if waiting and not discard:
             raise BadInput(f"{waiting} deliveries wait for {name}: send them first, or pass --discard to lose them")
         store.endpoints.remove(one.id)
-    click.echo(f"{name} is removed" + (f"; {waiting} deliveries were discarded" if waiting else ""))
+    words = f"{name} is removed" + (f"; deliveries discarded: {waiting}" if waiting else "")
+    say({"name": name, "state": "removed", "discarded": waiting}, as_json, words)
 
 
 @endpoint.command()
@@ -283,7 +292,7 @@ def _shown(store: Store, one: Endpoint, as_json: bool) -> None:
     if as_json:
         show_json(facts)
     else:
-        table(["", ""], [[key, ", ".join(v) if isinstance(v, list) else v] for key, v in facts.items()])
+        table(["NAME", facts["name"]], [[k, ", ".join(v) if isinstance(v, list) else v] for k, v in facts.items()][1:])
 
 
 def _facts(store: Store, one: Endpoint) -> dict[str, Any]:

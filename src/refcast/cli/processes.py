@@ -98,6 +98,10 @@ def status(context: click.Context, app: App, as_json: bool) -> None:
             if not one.disabled and now - one.since > working.NOTICE_SECONDS
         ]
         needs += [f"record set aside: {one.reason}; mend it, then `refcast record retry`" for one in asides]
+        if not facts["worker"] and (store.lanes.is_pending() or facts["records_waiting"]):
+            needs.append(
+                "deliveries wait and no worker runs; `refcast worker` is for a service, or push again to start one"
+            )
         for path in paths:
             try:
                 needs += install.problems(install.place(Path(path)), app.state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import click
 from refcast import dialects, ingest, settings
 from refcast import install as installing
 from refcast.cli.common import App, json_option, pass_app, safe, show_json
-from refcast.errors import BadInput, RepositoryError
+from refcast.errors import BadInput, RepositoryError, StateError
 from refcast.history import History, Limits
 from refcast.model import ZERO_ID, Push, Pusher, RefUpdate, is_zero
 from refcast.store import FILE, Store
@@ -63,10 +63,14 @@ def install(app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], s
 @ALL
 @json_option
 @pass_app
-def uninstall(_app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], as_json: bool) -> None:
+def uninstall(app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], as_json: bool) -> None:
     """Take the hooks out again. Exactly what was there before comes back; endpoints and deliveries stay."""
     places = [installing.place(path) for path in _given(repositories, roots)]
     done = [(place, "uninstalled" if installing.uninstall(place) else "was not installed") for place in places]
+    # The repository is what is to be freed, also where the state directory is gone or another user's.
+    with suppress(StateError), app.store() as store:
+        for place, _ in done:
+            store.repositories.watch(str(place.repository), watched=False)
     if as_json:
         show_json([{"repository": str(place.repository), "done": what} for place, what in done])
         return

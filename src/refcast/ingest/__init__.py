@@ -81,12 +81,10 @@ class Ingest:
                     _check(path, part)
             except FileNotFoundError:
                 continue
-            except RecordError as error:
-                self._set_aside(path, str(error), retry_at=None)
-                continue
-            except OSError as error:
+            except (RecordError, OSError) as error:
                 if aside is None or self._is_due(aside):
-                    self._set_aside(path, f"{path}: {error.strerror}", retry_at=self._clock() + RETRY_SECONDS)
+                    lasting = isinstance(error, RecordError) and not self._is_fresh(path)
+                    self._set_aside(path, _reason(path, error), retry_at=None if lasting else self._soon())
                 continue
             for part in entry.records:
                 waiting[part.repository].append(Record(entry, part))
@@ -144,7 +142,7 @@ class Ingest:
             if not isinstance(error, (RepositoryError, OSError)):
                 log.exception("a bug in refcast met the repository %s", printable(path))
             for record in records:
-                self._set_aside(record.entry.path, str(error), retry_at=self._clock() + RETRY_SECONDS)
+                self._set_aside(record.entry.path, str(error), retry_at=self._soon())
         return count
 
     def _known(self, path: str, history: History, records: list[Record]) -> int:
@@ -269,6 +267,16 @@ class Ingest:
             log.warning("set aside %s: %s", printable(str(path)), reason)
         self._store.intake.set_aside(str(path), reason, self._clock(), retry_at)
 
+    def _soon(self) -> float:
+        return self._clock() + RETRY_SECONDS
+
+    def _is_fresh(self, path: Path) -> bool:
+        """Whether a file may still be written to, by a process that cannot be seen from here: in a container."""
+        try:
+            return abs(self._clock() - path.lstat().st_mtime) < RETRY_SECONDS
+        except OSError:
+            return False
+
     def _is_due(self, aside: Aside) -> bool:
         return aside.retry_at is not None and not self._clock() < aside.retry_at <= self._clock() + RETRY_SECONDS
 
@@ -303,6 +311,10 @@ def account_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _reason(path: Path, error: RecordError | OSError) -> str:
+    return str(error) if isinstance(error, RecordError) else f"{path}: {error.strerror}"
 
 
 def _check(path: Path, part: spool.Part) -> None:

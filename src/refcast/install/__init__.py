@@ -76,6 +76,7 @@ def install(
         _enter_ledger(each, state, store, fresh=not any(before), now=now)
         changed = [_place_hook(each.hooks, name, state) for name in HOOKS]
         advertise_push_options(each.repository)
+        store.repositories.watch(str(each.repository), watched=True)
         yield each, "is installed already" if not any(changed) else "upgraded" if any(before) else "installed"
 
 
@@ -146,6 +147,7 @@ def _place_hook(hooks: Path, name: str, state: Path) -> bool:
     try:
         if not hooks.exists():
             hooks.mkdir()
+            hooks.chmod(0o755)  # whatever the umask: those who push run what is in it
             (hooks / KEPT).mkdir()
             (hooks / KEPT / NO_DIRECTORY).touch()
         if os.path.lexists(hook) and not _is_ours(hook):

@@ -28,7 +28,7 @@ class Repositories:
             if known is not None and not afresh:
                 return cast(int, known)
             if known is None:
-                new = sa.insert(repositories).values(path=path, added_at=now).returning(repositories.c.id)
+                new = sa.insert(repositories).values(path=path, added_at=now, watched=True).returning(repositories.c.id)
                 known = connection.execute(new).scalar_one()
             connection.execute(sa.delete(ledger).where(ledger.c.repository_id == known))
             rows = [{"repository_id": known, "ref": ref, "tip": tip} for ref, tip in tips.items()]
@@ -36,10 +36,16 @@ class Repositories:
                 connection.execute(sa.insert(ledger), rows)
             return cast(int, known)
 
+    def watch(self, path: str, *, watched: bool) -> None:
+        """Note whether hooks are installed in a known repository."""
+        with self._database.write() as connection:
+            connection.execute(sa.update(repositories).where(repositories.c.path == path).values(watched=watched))
+
     def paths(self) -> dict[str, int]:
-        """All known repositories: resolved path -> number."""
+        """The repositories that are watched: resolved path -> number."""
+        query = sa.select(repositories.c.path, repositories.c.id).where(repositories.c.watched)
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(repositories.c.path, repositories.c.id).order_by(repositories.c.path))
+            rows = connection.execute(query.order_by(repositories.c.path))
             return {row.path: row.id for row in rows}
 
     def tips(self, number: int) -> dict[str, str]:

@@ -38,6 +38,7 @@ repositories = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("path", GitText, nullable=False, unique=True),
     sa.Column("added_at", sa.Float, nullable=False),
+    sa.Column("watched", sa.Boolean, nullable=False, comment="hooks are installed"),
     sqlite_autoincrement=True,
 )
 
