@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
@@ -65,12 +67,21 @@ def bare(path: Path) -> Path:
     return path
 
 
-def push(source: Path, target: Path, *refspecs: str) -> float:
-    """How many milliseconds `git push` takes."""
+@dataclass(frozen=True, slots=True)
+class Took:
+    """One push: milliseconds until `git push` returned, and milliseconds of processor time of all that it ran."""
+
+    wall: float
+    processor: float
+
+
+def push(source: Path, target: Path, *refspecs: str) -> Took:
     command = ["git", "-C", str(source), "push", "--quiet", str(target), *refspecs]
-    start = time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, env=ENVIRONMENT, check=True)
-    return (time.perf_counter() - start) * 1e3
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Took(wall * 1e3, processor * 1e3)
 
 
 @contextmanager
@@ -93,16 +104,23 @@ def running(state: Path) -> Iterator[Callable[[], None]]:
             process.send_signal(signal.SIGTERM)
 
 
-def alternating(rounds: int, one: Callable[[int], float], other: Callable[[int], float]) -> tuple[float, float, float]:
-    """The medians of both and of their ratio, round by round; the order changes from one round to the next."""
+def compare(name: str, refs: int, rounds: int, plain: Callable[[int], Took], hooked: Callable[[int], Took]) -> None:
+    """Print the medians of both, of their difference a ref and of their ratio; the order changes with each round."""
     pairs = []
     for number in range(rounds):
         if number % 2:
-            second = other(number)
-            pairs.append((one(number), second))
+            second = hooked(number)
+            pairs.append((plain(number), second))
         else:
-            pairs.append((one(number), other(number)))
-    return median(a for a, _ in pairs), median(b for _, b in pairs), median(b / a for a, b in pairs)
+            pairs.append((plain(number), hooked(number)))
+    row(
+        f"{name}, {rounds} pairs",
+        median(a.wall for a, _ in pairs),
+        median(b.wall for _, b in pairs),
+        median((b.wall - a.wall) / refs for a, b in pairs),
+        median((b.processor - a.processor) / refs for a, b in pairs),
+        median(b.wall / a.wall for a, b in pairs),
+    )
 
 
 def main() -> None:
@@ -125,11 +143,11 @@ def main() -> None:
             url = f"http://127.0.0.1:{server.server_address[1]}/"
             store.endpoints.add(Endpoint(0, "one", url, "codeup", "json", repositories=("hooked",)), time.time())
         print(f"fsync of a page in {scratch.parent}: {fsync_ms(scratch):.2f} ms (median)")
+        row("one push, medians", "plain ms", "hooked ms", "more ms a ref", "processor ms", "ratio")
         with running(state) as settle:
             one_ref(source, bares, ids, rounds, settle)
             with Store.open(state) as store:  # ten thousand requests are not what is measured
                 store.endpoints.remove(store.endpoints.get("one").id)
-            row("new branches in one push", "plain ms", "hooked ms", "more ms a ref", "ratio")
             for refs, times in sizes.items():
                 many_refs(source, bares, ids[0], refs, times, settle)
         server.shutdown()
@@ -137,8 +155,8 @@ def main() -> None:
 
 
 def one_ref(source: Path, bares: list[Path], ids: list[str], rounds: int, settle: Callable[[], None]) -> None:
-    def moving(target: Path) -> Callable[[int], float]:
-        def once(number: int) -> float:
+    def moving(target: Path) -> Callable[[int], Took]:
+        def once(number: int) -> Took:
             took = push(source, target, f"{ids[number + 1]}:{MAIN}")
             settle()
             return took
@@ -148,9 +166,7 @@ def one_ref(source: Path, bares: list[Path], ids: list[str], rounds: int, settle
     for target in bares:
         push(source, target, f"{ids[0]}:{MAIN}")
     settle()
-    plain, hooked, ratio = alternating(rounds, *(moving(target) for target in bares))
-    row(f"a push of one ref, {rounds} pairs (medians)", "plain ms", "hooked ms", "more ms", "ratio")
-    row("", plain, hooked, hooked - plain, ratio)
+    compare("one ref moved", 1, rounds, *(moving(target) for target in bares))
 
 
 def many_refs(source: Path, bares: list[Path], tip: str, refs: int, rounds: int, settle: Callable[[], None]) -> None:
@@ -158,8 +174,8 @@ def many_refs(source: Path, bares: list[Path], tip: str, refs: int, rounds: int,
     git(source, "update-ref", "--stdin", stdin="".join(f"create {name} {tip}\n" for name in names).encode())
     git(source, "pack-refs", "--all")
 
-    def creating(target: Path) -> Callable[[int], float]:
-        def once(number: int) -> float:
+    def creating(target: Path) -> Callable[[int], Took]:
+        def once(number: int) -> Took:
             here = f"refs/heads/{refs}-{number}/"
             took = push(source, target, f"refs/heads/many/*:{here}*")
             settle()
@@ -169,8 +185,7 @@ def many_refs(source: Path, bares: list[Path], tip: str, refs: int, rounds: int,
 
         return once
 
-    plain, hooked, ratio = alternating(rounds, *(creating(target) for target in bares))
-    row(f"{refs}, {rounds} pairs (medians)", plain, hooked, (hooked - plain) / refs, ratio)
+    compare(f"{refs} new branches", refs, rounds, *(creating(target) for target in bares))
     git(source, "update-ref", "--stdin", stdin="".join(f"delete {name}\n" for name in names).encode())
 
 
