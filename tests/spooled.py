@@ -110,12 +110,14 @@ class World:
         return self.write(name, [*head, *updates])
 
     def write(self, name: str, fields: Iterable[str], *, at: float | None = None) -> Path:
+        """Add fields to a file of the spool, all at once: no process of that name lives, so a part would be torn."""
         path = self.box / name
-        with path.open("ab") as file:
-            file.write(b"".join(os.fsencode(one) + b"\0" for one in fields))
+        before = path.read_bytes() if path.exists() else b""
+        new = path.with_suffix(".new")
+        new.write_bytes(before + b"".join(os.fsencode(one) + b"\0" for one in fields))
         now = self.clock() if at is None else at
-        os.utime(path, (now, now))
-        return path
+        os.utime(new, (now, now))
+        return new.replace(path)
 
     def update(self, move: str) -> tuple[str, str, str]:
         ref, _, ends = move.rpartition(":")

@@ -308,6 +308,7 @@ class TestAside:
     def test_a_bad_record_harms_no_other_and_is_shown(self, world: World, content: bytes) -> None:
         bad = world.box / "99999999-0.push"
         bad.write_bytes(content)
+        os.utime(bad, (NOON - RETRY_SECONDS, NOON - RETRY_SECONDS))
         world.put("main:->A")
         assert world.run() == 1
         (reason,) = world.asides()
@@ -320,8 +321,7 @@ class TestAside:
         assert world.store.intake.asides() == [aside]
 
     def test_a_mended_record_is_tried_again_on_demand(self, world: World) -> None:
-        bad = world.box / "99999999-0.push"
-        bad.write_bytes(b"refcast 1 push\0")
+        bad = world.write("99999999-0.push", ["refcast 1 push"], at=NOON - RETRY_SECONDS)
         world.run()
         bad.unlink()
         world.put("main:->A", name=bad.name)
@@ -330,6 +330,20 @@ class TestAside:
         assert world.run() == 1
         assert world.asides() == []
         assert world.told() == ["main:->A"]
+
+    def test_what_was_just_written_to_may_become_whole(self, world: World) -> None:
+        """In another container, the push that writes it is not to be seen, so it looks dead."""
+        world.intend("main:->A", alive=False, name="99999999-0.push")
+        path = world.write("99999999-0.push", ["refcast 1 push", f"id={uuid.uuid4()}"])
+        world.run()
+        assert "cut off" in world.asides()[0]
+        fields = [f"repository={world.bare}", f"updates={world.ids['-']} {world.ids['A']} refs/heads/main\n", "end"]
+        world.write(path.name, fields)
+        assert world.run() == 0
+        world.clock.now += RETRY_SECONDS
+        assert world.run() == 1
+        assert world.told() == ["main:->A"]
+        assert world.asides() == []
 
     def test_of_a_removed_file_nothing_is_kept(self, world: World) -> None:
         bad = world.box / "99999999-0.push"
@@ -352,6 +366,7 @@ class TestAside:
         torn = world.put("main:->A")
         whole = torn.read_bytes()
         torn.write_bytes(whole[:-5])
+        os.utime(torn, (NOON - RETRY_SECONDS, NOON - RETRY_SECONDS))
         world.put("main:A>B")
         world.run()
         assert world.told() == ["main:->A?", "main:A>B"]

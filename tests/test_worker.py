@@ -8,16 +8,18 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from receiver import Received, Receiver
-from refcast import worker
+from refcast import ingest, worker
 from refcast.errors import RefcastError, StateError
 from refcast.ingest import Ingest
 from refcast.settings import Settings
@@ -56,14 +58,23 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Running:
-    """A worker in a thread, within a `with`."""
+    """A worker in a thread, within a `with`. `looks` counts how often it has looked at the spool."""
 
     world: World
     on_demand: bool = False
+    clock: Callable[[], float] = time.time
     faults: list[BaseException] = field(default_factory=list)
+    looks: int = 0
 
     def __enter__(self) -> Running:
-        self.worker = Worker(self.world.state, self.world.store, Transport(), time.time, lambda: 0.0)
+        self.worker = Worker(self.world.state, self.world.store, Transport(), self.clock, lambda: 0.0)
+        real = self.worker._look
+
+        def look() -> bool:
+            self.looks += 1
+            return real()
+
+        self.worker._look = look  # type: ignore[method-assign]
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
         return self
@@ -74,6 +85,10 @@ class Running:
         except BaseException as fault:
             self.faults.append(fault)
 
+    def wait_for_looks(self, more: int) -> None:
+        enough = self.looks + more
+        until(lambda: self.looks >= enough)
+
     def wait_for_end(self) -> None:
         self.thread.join(30)
         assert not self.thread.is_alive(), "the worker does not end"
@@ -83,6 +98,14 @@ class Running:
         self.wait_for_end()
         self.worker.close()
         assert not self.faults
+
+
+def until(is_true: Callable[[], object]) -> None:
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + 30
+    while not is_true():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.001)
 
 
 def draining(world: World) -> bool:
@@ -123,10 +146,9 @@ class TestWakeUps:
         world.put("main:->A")
         with Running(world):
             receiver.wait_for(1)
-            while not (due := world.store.lanes.next_due(after=0)):
-                pass
-            # The five seconds are the least that is waited; here they are over sooner.
-            world.sql("UPDATE lanes SET due_at = ?", due - 4.9)
+            until(world.store.lanes.failing)
+            # Five seconds are the least that is waited; here they are over sooner.
+            world.sql("UPDATE lanes SET due_at = due_at - 4.9")
             running(world.state)
             receiver.wait_for(2)
 
@@ -139,8 +161,7 @@ class TestWakeUps:
             push(world, "main:->A")
             receiver.wait_for(1)
             push(world, "main:A>B")
-            while len(world.told()) < 2:
-                pass
+            until(lambda: len(world.told()) == 2)
             receiver.release()
             receiver.wait_for(2)
 
@@ -157,8 +178,6 @@ class TestWakeUps:
     def test_deliveries_go_out_while_a_large_push_is_being_ingested(
         self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from refcast import ingest
-
         monkeypatch.setattr(ingest, "BATCH_EVENTS", 1)
         world.endpoint(url=receiver.url)
         arrived = threading.Event()
@@ -222,16 +241,30 @@ class TestOnDemand:
         assert running(world.state) is None
         assert not (world.state / worker.PID_FILE).exists()
 
-    def test_stays_while_anything_is_pending(self, world: World, receiver: Receiver) -> None:
+    def test_stays_while_anything_is_pending(
+        self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(worker, "IDLE_SECONDS", 5)
         receiver.answers([500])
         world.endpoint(url=receiver.url)
         world.put("main:->A")
-        with Running(world, on_demand=True) as one:
-            receiver.wait_for(1)
-            time.sleep(0.3)  # several times as long as it would stay idle
+        with Running(world, on_demand=True, clock=world.clock) as one:
+            until(world.store.lanes.failing)
+            world.clock.now += 50
+            one.wait_for_looks(3)
             assert one.thread.is_alive()
-            world.sql("UPDATE lanes SET due_at = 0")
+            world.clock.now += 11
             receiver.wait_for(2)
+            until(lambda: not world.store.lanes.is_pending())
+            world.clock.now += 5
+            one.wait_for_end()
+
+    def test_a_clock_that_is_set_back_does_not_keep_it_for_long(self, world: World) -> None:
+        with Running(world, on_demand=True, clock=world.clock) as one:
+            one.wait_for_looks(1)
+            world.clock.now -= 365 * 24 * 3600
+            one.wait_for_looks(2)
+            world.clock.now += 1
             one.wait_for_end()
 
     def test_a_record_that_comes_as_it_leaves_is_not_left_behind(
@@ -260,7 +293,7 @@ class TestOnDemand:
         assert world.spooled() == []
 
     def test_what_only_a_person_can_mend_does_not_keep_it(self, world: World) -> None:
-        (world.box / "99999999-0.push").write_bytes(b"refcast 1 push\0")
+        world.write("99999999-0.push", ["refcast 1 push"], at=NOON)
         with Running(world, on_demand=True) as one:
             one.wait_for_end()
         assert len(world.asides()) == 1
@@ -319,14 +352,16 @@ class TestFaults:
         world.put("main:->A")
         with Running(world):
             receiver.wait_for(1)
-        assert flaky.left < 0 or name == "claim"
+            until(lambda: flaky.left < 0)
+            world.put("main:A>B")
+            receiver.wait_for(2)
 
     def test_a_spool_that_is_gone_for_a_while(self, world: World, receiver: Receiver) -> None:
         world.endpoint(url=receiver.url)
         away = world.state / "away"
         (world.state / "spool").rename(away)
-        with Running(world):
-            time.sleep(0.05)
+        with Running(world) as one:
+            one.wait_for_looks(3)
             away.rename(world.state / "spool")
             world.put("main:->A")
             receiver.wait_for(1)
@@ -347,30 +382,33 @@ class TestFaults:
     def test_it_does_not_spin_while_it_cannot_look(
         self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A lane that is due, while every thread is busy, must not make the worker look again and again."""
+        """A lane that is due while every thread is busy must not have the worker look again and again."""
 
         def broken(self: Ingest, settings: Settings) -> int:
-            looks.append(1)
             raise StateError("cannot read the spool")
 
-        looks: list[int] = []
+        def wait(*arguments: Any) -> Any:
+            waits.append(arguments[-1])
+            return real(*arguments)
+
+        waits: list[float] = []
+        real = select.select
         monkeypatch.setattr(worker, "POLL_SECONDS", NEVER)
         monkeypatch.setattr(worker, "THREADS", 1)
+        monkeypatch.setattr(select, "select", wait)
         receiver.hold()
         for name in ("one", "two"):
             world.endpoint(name, url=receiver.url)
         world.put("main:->A")
         world.run()
         monkeypatch.setattr(Ingest, "run", broken)
-        with Running(world):
+        with Running(world) as one:
             receiver.wait_for(1)
-            for number in range(2, 5):
-                running(world.state)
-                while len(looks) < number:
-                    pass
-            count = len(looks)
-            time.sleep(0.1)
-            assert len(looks) <= count + 3
+            until(lambda: waits)
+            running(world.state)
+            until(lambda: one.looks == 2)
+            until(lambda: len(waits) == 2)
+            assert waits == [NEVER] * len(waits)
             receiver.release()
             receiver.wait_for(2)
 
@@ -449,6 +487,7 @@ class TestDrain:
         assert draining(world)
         bad = world.box / "99999999-0.push"
         bad.write_bytes(b"")
+        os.utime(bad, (NOON, NOON))
         assert not draining(world)
         bad.unlink()
         assert draining(world)
@@ -498,8 +537,7 @@ class TestIsolation:
             push(world, "main:->A")
             push(world, "main:A>B")
             push(world, "main:B>C")
-            while [one.path for one in receiver.book].count("/well") < 3:
-                time.sleep(0.01)
+            until(lambda: [one.path for one in receiver.book].count("/well") == 3)
             assert [one.path for one in receiver.book].count("/hung") == 1
             released.set()
             receiver.wait_for(6)

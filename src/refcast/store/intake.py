@@ -122,10 +122,11 @@ class Intake:
     def add(self, batch: Batch, now: float) -> None:
         """Store a batch. What an earlier, interrupted try has stored of it is left as it is."""
         with self._database.write() as connection:
-            done = connection.execute(
-                sa.select(events.c.ref, events.c.recovered).where(events.c.record_id == batch.record_id)
+            refs = {new.event.update.ref for new in batch.events if new.event.update}
+            done = sa.select(events.c.ref, events.c.recovered).where(
+                events.c.record_id == batch.record_id, events.c.ref.in_(refs)
             )
-            known = {(ref, recovered) for ref, recovered in done}
+            known = {(ref, recovered) for ref, recovered in connection.execute(done)}
             fresh = [
                 new
                 for new in batch.events

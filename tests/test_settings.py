@@ -1,0 +1,153 @@
+"""The settings: what a file may say, and what they make of a repository's path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from refcast import settings
+from refcast.errors import BadInput
+from refcast.settings import FILE, Settings, Urls
+
+
+def load(state: Path, text: str) -> Settings:
+    (state / FILE).write_text(text)
+    return settings.load(state)
+
+
+class TestLoad:
+    def test_without_a_file_all_is_default(self, tmp_path: Path) -> None:
+        assert settings.load(tmp_path) == Settings()
+        assert load(tmp_path, "") == Settings()
+
+    def test_everything(self, tmp_path: Path) -> None:
+        found = load(
+            tmp_path,
+            f"""
+            roots = ["{tmp_path}/git", "/srv/other/"]
+            [urls]
+            homepage = "https://git.example.org/{{path}}"
+            http = "https://git.example.org/{{path}}.git"
+            ssh = "git@git.example.org:{{path}}.git"
+            commit = "https://git.example.org/{{path}}/commit/{{id}}"
+            compare = "https://git.example.org/{{path}}/compare/{{old}}...{{new}}"
+            [limits]
+            commits = 20
+            files = 0
+            """,
+        )
+        assert found.roots == (f"{tmp_path}/git", "/srv/other")
+        assert (found.commits, found.files) == (20, 0)
+        site = found.describe(f"{tmp_path}/git/team/site.git", id=3, description="The site", default_branch="main")
+        assert (site.id, site.path, site.full_name) == (3, f"{tmp_path}/git/team/site.git", "team/site")
+        assert (site.name, site.namespace, site.description, site.default_branch) == (
+            "site",
+            "team",
+            "The site",
+            "main",
+        )
+        assert site.homepage == "https://git.example.org/team/site"
+        assert site.http_url == "https://git.example.org/team/site.git"
+        assert site.ssh_url == "git@git.example.org:team/site.git"
+        assert site.commit_url == "https://git.example.org/team/site/commit/{id}"
+        assert site.compare_url == "https://git.example.org/team/site/compare/{old}...{new}"
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("what", "Expected"),
+            ("root = []", "root is not a setting; known: limits, roots, urls"),
+            ('roots = "/srv"', "roots must be a list of absolute paths"),
+            ('roots = ["srv"]', "roots must be a list of absolute paths"),
+            ("roots = [1]", "roots must be a list of absolute paths"),
+            ("urls = 1", "urls must be a table"),
+            ("[urls]\nhome = ''", "urls.home is not a setting; known: commit, compare, homepage, http, ssh"),
+            ("[urls]\nhttp = 1", "urls.http must be a string"),
+            ("[urls]\nhttp = '{path'", "urls.http is not a template"),
+            ("[urls]\nhttp = '{id}'", "urls.http uses {id}; known: {name}, {path}"),
+            ("[urls]\nhttp = '{}'", "urls.http uses {}; known: {name}, {path}"),
+            ("[urls]\nhttp = '{path.__class__}'", "urls.http uses {path.__class__}"),
+            ("[urls]\nhttp = '{path[0]}'", "urls.http uses {path[0]}"),
+            ("[urls]\nhttp = '{path!r}'", "urls.http uses {path!r}"),
+            ("[urls]\nhttp = '{path:{name}}'", "urls.http uses {path:{name}}"),
+            ("[urls]\nhttp = '{path:9999999999}'", "urls.http uses {path:9999999999}"),
+            ("[urls]\ncommit = '{old}'", "urls.commit uses {old}; known: {id}, {name}, {path}"),
+            ("[limits]\ncommits = -1", "limits.commits must be a whole number from 0 to 100000"),
+            ("[limits]\ncommits = true", "limits.commits must be a whole number"),
+            ("[limits]\nfiles = 1.5", "limits.files must be a whole number"),
+            ("[limits]\nlines = 1", "limits.lines is not a setting; known: commits, files"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_in_one_line(self, tmp_path: Path, text: str, says: str) -> None:
+        with pytest.raises(BadInput) as caught:
+            load(tmp_path, text)
+        message = str(caught.value)
+        assert message.startswith(f"{tmp_path / FILE}: ")
+        assert says in message
+        assert "\n" not in message
+
+    def test_what_is_no_text_or_no_file(self, tmp_path: Path) -> None:
+        (tmp_path / FILE).write_bytes(b"\xff")
+        with pytest.raises(BadInput, match=FILE):
+            settings.load(tmp_path)
+        (tmp_path / FILE).unlink()
+        (tmp_path / FILE).mkdir()
+        with pytest.raises(BadInput, match="directory"):
+            settings.load(tmp_path)
+
+    def test_a_root_is_resolved_as_the_hooks_resolve_repositories(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to("real")
+        assert load(tmp_path, f'roots = ["{tmp_path}/link"]').roots == (f"{tmp_path}/real",)
+
+    def test_a_root_that_leads_in_circles(self, tmp_path: Path) -> None:
+        (tmp_path / "a").symlink_to("b")
+        (tmp_path / "b").symlink_to("a")
+        assert len(load(tmp_path, f'roots = ["{tmp_path}/a"]').roots) == 1
+
+
+class TestFullName:
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("/srv/git/site.git", "site"),
+            ("/srv/git/team/site.git", "team/site"),
+            ("/srv/git/site", "site"),
+            ("/srv/git/team/site/.git", "team/site"),
+            ("/srv/gitolite/site.git", "site"),
+            ("/elsewhere/team/site.git", "site"),
+            ("/elsewhere/site/.git", "site"),
+            ("/srv/git/.git", "git"),
+            ("/srv/git/a.git.git", "a.git"),
+            (os.fsdecode(b"/srv/git/caf\xe9.git"), "caf\ufffd"),
+        ],
+    )
+    def test_is_the_path_below_the_root(self, path: str, name: str) -> None:
+        assert Settings(roots=("/srv/git",)).full_name(path) == name
+
+    def test_the_first_root_that_holds_it_counts(self) -> None:
+        assert Settings(roots=("/srv/git/team", "/srv/git")).full_name("/srv/git/team/site.git") == "site"
+        assert Settings(roots=("/",)).full_name("/srv/site.git") == "srv/site"
+
+
+class TestUrls:
+    def test_escape_what_a_path_may_hold_unless_they_are_none(self) -> None:
+        urls = Urls(
+            homepage="https://x/{path}",
+            ssh="git@x:{path}.git",
+            commit="https://x/{path}/c/{id}",
+            compare="x {old} {new}",
+        )
+        site = Settings(roots=("/srv",), urls=urls).describe("/srv/a team/50%{id}#ü?.git")
+        escaped = "a%20team/50%25%7Bid%7D%23%C3%BC%3F"
+        assert site.full_name == "a team/50%{id}#ü?"
+        assert site.homepage == f"https://x/{escaped}"
+        assert site.commit_url == f"https://x/{escaped}/c/{{id}}"
+        assert site.compare_url == "x {old} {new}"
+        assert site.ssh_url == "git@x:a team/50%{id}#ü?.git"
+
+    def test_none_is_empty(self) -> None:
+        site = Settings().describe("/srv/site.git")
+        assert (site.homepage, site.http_url, site.ssh_url, site.commit_url, site.compare_url) == ("", "", "", "", "")
