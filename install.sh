@@ -367,6 +367,7 @@ set_endpoint() {
 		set -- edit "$name" ${named:+--url "$url"}
 	else
 		set -- add "$name" "$url"
+		dialect=${dialect:-codeup}
 	fi
 	[ -z "$dialect" ] || set -- "$@" --dialect "$dialect"
 	case $secret in

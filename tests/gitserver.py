@@ -79,6 +79,13 @@ class Server:
         """The state of every delivery, newest first."""
         return [one["state"] for one in json.loads(self.refcast("delivery", "list", "--json").stdout)]
 
+    def settled(self, moves: int) -> bool:
+        """Whether so many moves of refs are announced, and nothing waits."""
+        facts = json.loads(self.refcast("status", "--json", check=False).stdout)
+        rows = json.loads(self.refcast("delivery", "list", "--json").stdout)
+        told = {(row["ref"], row["old"], row["new"]) for row in rows}
+        return len(told) == moves and not facts["records_waiting"] and {row["state"] for row in rows} == {"delivered"}
+
     def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
         while not condition():

@@ -315,7 +315,7 @@ class TestStoreThatFails:
     def test_what_came_of_a_request_is_recorded_when_it_can_be(
         self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def locked(self: Lanes, work: Work, attempt: Attempt, now: float) -> None:
+        def locked(self: Lanes, work: Work, attempt: Attempt, now: float, window: float) -> None:
             raise StateError("database is locked")
 
         def patience() -> bool:
@@ -334,7 +334,7 @@ class TestStoreThatFails:
     def test_if_it_never_can_it_is_sent_again_by_the_next_worker(
         self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def locked(self: Lanes, work: Work, attempt: Attempt, now: float) -> None:
+        def locked(self: Lanes, work: Work, attempt: Attempt, now: float, window: float) -> None:
             raise StateError("database is locked")
 
         world.endpoint(url=receiver.url)

@@ -8,6 +8,7 @@ import html
 import logging
 import re
 import traceback
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from urllib.parse import unquote, unquote_plus, unquote_to_bytes, urlsplit
 
 from refcast import dialects, retry, signing, urls
 from refcast.errors import BadInput, StateError
-from refcast.model import Endpoint, Request, Response
+from refcast.model import Endpoint, Hook, Request, Response
 from refcast.store import Store
 from refcast.store.lanes import Attempt, Work
 
@@ -27,6 +28,13 @@ MASK = "***"
 KEPT_BODY = 16 * 1024
 """How much of an answer's body a record keeps."""
 
+BATCHING = frozenset(name for name, dialect in dialects.DIALECTS.items() if isinstance(dialect, dialects.Batching))
+"""The dialects of which one request carries what has gathered."""
+
+LONGEST_WINDOW = 300.0
+"""Seconds that an endpoint may gather events for."""
+
+_BATCHES = uuid.UUID("0b0c6c1c-8b0e-4d0f-9a5e-3f7f8a1d2c11")
 _SHORTEST = 3
 _LONGEST_FORM = 12
 """Characters that one character may become, such as `%F0%9F%9A%80`."""
@@ -60,7 +68,7 @@ class Deliver:
 
     def one(self) -> bool:
         """Send the head of the lane that has been due longest; False if none is due. No transaction is open then."""
-        work = self._store.lanes.claim(self._clock())
+        work = self._store.lanes.claim(self._clock(), BATCHING)
         if work is None:
             return False
         started_at = self._clock()
@@ -87,8 +95,9 @@ class Deliver:
         """Have the lanes due that sleep longer than a decision made now could have them: the clock was set back."""
         now = self._clock()
         for lane in self._store.lanes.sleeping(now):
-            if lane.step == 0:  # it does not wait for a retry at all
-                self._store.lanes.pull_back(lane, now)
+            if lane.step == 0:  # it waits for no retry, but perhaps for more to go in one request
+                if lane.due_at > now + LONGEST_WINDOW:
+                    self._store.lanes.pull_back(lane, now)
                 continue
             at = datetime.fromtimestamp(lane.due_at, UTC)
             earliest = retry.earliest(at, step=lane.step, schedule=retry.SCHEDULE, now=datetime.fromtimestamp(now, UTC))
@@ -98,13 +107,14 @@ class Deliver:
     def _exchange(self, work: Work, started_at: float) -> tuple[Request, Response]:
         request = Request(work.endpoint.url, (), b"", work.endpoint.timeout)
         try:
+            payload, headers, delivery_id = _gathered(work)
             request = build(
                 work.endpoint,
-                payload=work.payload,
+                payload=payload,
                 content_type=work.content_type,
                 scheme=work.signing,
-                headers=work.headers,
-                delivery_id=work.delivery_id,
+                headers=headers,
+                delivery_id=delivery_id,
                 now=datetime.fromtimestamp(started_at, UTC),
             )
             return request, self._transport.send(request)
@@ -139,7 +149,8 @@ class Deliver:
             log.info(
                 "%s: delivered %s: %s in %.0f ms", name, work.delivery_id, response.status, response.duration * 1e3
             )
-            self._store.lanes.delivered(work, kept, now)
+            window = work.endpoint.batch_window if work.endpoint.dialect in BATCHING else 0.0
+            self._store.lanes.delivered(work, kept, now, window)
         elif isinstance(decision, retry.RetryAt):
             due_at = decision.at.timestamp()
             if early:
@@ -156,6 +167,17 @@ class Deliver:
             self._store.lanes.disable(work, replace(kept, decision="endpoint disabled"), now=now, reason=reason)
 
 
+def _gathered(work: Work) -> tuple[bytes, Mapping[str, str], str]:
+    """Payload, headers and id of the request: the head's own, or those of a batch, the same for the same deliveries."""
+    dialect = dialects.get(work.endpoint.dialect)
+    if not work.further or not isinstance(dialect, dialects.Batching):
+        return work.payload, work.headers, work.delivery_id
+    ids = [work.delivery_id, *(one.delivery_id for one in work.further)]
+    batch_id = str(uuid.uuid5(_BATCHES, " ".join(ids)))
+    payload = dialect.batch([work.payload, *(one.payload for one in work.further)])
+    return payload, dialect.headers("", batch_id, Hook(work.endpoint.id, batch_id)), batch_id
+
+
 def build(
     endpoint: Endpoint,
     *,
@@ -168,7 +190,10 @@ def build(
 ) -> Request:
     """The request that carries `payload` to the endpoint, signed at `now`. BadInput if its secret cannot be used."""
     header, body = dialects.body(payload, content_type)
-    signed = signing.sign(scheme, secret=endpoint.secret, payload=payload, body=body, delivery_id=delivery_id, now=now)
+    secrets = [endpoint.secret]
+    if now.timestamp() < endpoint.old_secret_until:
+        secrets.append(endpoint.old_secret)
+    signed = signing.sign(scheme, secrets=secrets, payload=payload, body=body, delivery_id=delivery_id, now=now)
     return Request(
         url=endpoint.url,
         headers=(*headers.items(), ("Content-Type", header), *signed.items()),
@@ -195,7 +220,7 @@ def attempt(endpoint: Endpoint, request: Request, response: Response, started_at
     return Attempt(
         started_at=started_at,
         duration=response.duration,
-        url=urls.masked(request.url),
+        url=shown_url(endpoint) if request.url else "",
         request_headers=headers(request.headers),
         status=response.status,
         response_headers=headers(response.headers),
@@ -204,6 +229,16 @@ def attempt(endpoint: Endpoint, request: Request, response: Response, started_at
         error=masked(response.error, endpoint),
         decision=decision,
     )
+
+
+def shown_url(endpoint: Endpoint) -> str:
+    """The endpoint's URL as it may be shown. Where nothing signs a request, the path itself is the secret."""
+    return urls.masked(endpoint.url, hide_path=_is_path_secret(endpoint))
+
+
+def _is_path_secret(endpoint: Endpoint) -> bool:
+    dialect = dialects.DIALECTS.get(endpoint.dialect)
+    return dialect is not None and dialect.SIGNING == "none"
 
 
 def masked(text: str, endpoint: Endpoint) -> str:
@@ -218,7 +253,7 @@ def _secrets(endpoint: Endpoint) -> list[str]:
     """What an answer could echo of an endpoint's secrets, longest first.
 
     One of a letter or two hides nothing, and is not among them."""
-    found = {endpoint.secret}
+    found = signing.spellings(endpoint.secret) | signing.spellings(endpoint.old_secret)
     try:
         parts = urlsplit(endpoint.url)
     except ValueError:  # a store that was edited by hand
@@ -228,6 +263,8 @@ def _secrets(endpoint: Endpoint) -> list[str]:
         basic = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)
         # A user name alone is a token.
         found |= {unquote(userinfo), unquote(password or user), base64.b64encode(basic).decode()}
+    if _is_path_secret(endpoint):
+        found.add(unquote(parts.path.strip("/")))
     for item in parts.query.split("&"):
         key, equals, value = item.partition("=")
         found.add(unquote_plus(value if equals else key))

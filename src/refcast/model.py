@@ -218,6 +218,18 @@ class Endpoint:
     verify_tls: bool = True
     timeout: float = 30.0
     """Seconds for one whole request."""
+    signing: str = ""
+    """The scheme that signs its requests; empty for the dialect's own."""
+    old_secret: str = field(default="", repr=False)
+    """What `secret` was before. Schemes that can sign with both do, until then."""
+    old_secret_until: float = 0.0
+    """Seconds since the epoch."""
+    commits: int | None = None
+    """How many commits an event lists at most; None for what the dialect or else the settings say."""
+    files: int | None = None
+    """How many paths a commit lists at most; None for what the settings say."""
+    batch_window: float = 5.0
+    """Seconds, from the first event, in which events are gathered into one request, where the dialect does that."""
     state: Literal["active", "disabled"] = "active"
     reason: str = ""
     """Why it is disabled."""
@@ -229,6 +241,22 @@ class Endpoint:
             return False
         name = event.repository.full_name
         return not self.repositories or any(fnmatchcase(name, pattern) for pattern in self.repositories)
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What a dialect may tell a receiver of the endpoint itself. Nothing of it is secret."""
+
+    id: int = 0
+    """The endpoint's stable number."""
+    uuid: str = "00000000-0000-0000-0000-000000000000"
+    """Names this event at this endpoint, the same over retries; each of its deliveries has an id of its own."""
+    site: str = ""
+    """Where the git server's web pages are, such as `https://git.example.org`; empty where no template tells."""
+
+
+NO_HOOK = Hook()
+"""For a dry run, where no endpoint is involved."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,8 @@ def _is_name(host: str) -> bool:
     return bool(ascii_host) and all(c.isalnum() or c in "-._" for c in ascii_host)
 
 
-def masked(url: str) -> str:
-    """`url` for tables, logs and records: without userinfo and without the values in its query.
+def masked(url: str, *, hide_path: bool = False) -> str:
+    """`url` for tables, logs and records: without userinfo and the values in its query, and on demand without its path.
 
     Takes any text, and shows nothing that might be part of a password where the text is no proper URL.
     """
@@ -67,7 +67,8 @@ def masked(url: str) -> str:
         return HIDDEN
     if not separator:
         return HIDDEN
-    shown = f"{scheme}://{HIDDEN + at if userinfo or at else ''}{host}{slash}{path}"
+    shown_path = HIDDEN if hide_path and path else path
+    shown = f"{scheme}://{HIDDEN + at if userinfo or at else ''}{host}{slash}{shown_path}"
     if query:
         pairs = (item.partition("=") for item in query.split("&"))
         shown += "?" + "&".join(f"{key}={HIDDEN}" if equals else HIDDEN for key, equals, _ in pairs)

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from receiver import Receiver
 from refcast.cli import main
 from refcast.cli.common import safe
+from refcast.dialects import DIALECTS
 from refcast.spool import files
 
 Run = Callable[..., Result]
@@ -111,7 +112,8 @@ class TestBadInput:
         assert "hunter2" not in refusal(run("endpoint", "add", "ci", "http://user:hunter2@host:0/?t=hunter2"), 2)
 
     def test_an_unknown_dialect(self, run: Run, installed: Path) -> None:
-        assert "codeup, gogs" in refusal(run("endpoint", "add", "ci", "http://h/", "--dialect", "klingon"), 2)
+        line = refusal(run("endpoint", "add", "ci", "http://h/", "--dialect", "klingon"), 2)
+        assert ", ".join(sorted(DIALECTS)) in line
 
     def test_a_content_type_that_the_dialect_lacks(self, run: Run, installed: Path) -> None:
         line = refusal(run("endpoint", "add", "ci", "http://h/", "--dialect", "codeup", "--content-type", "form"), 2)
@@ -129,7 +131,9 @@ class TestBadInput:
         assert "already" in refusal(run("endpoint", "add", "ci", "http://h/"), 2)
 
     def test_a_secret_that_no_header_can_carry(self, run: Run, installed: Path) -> None:
-        result = run("endpoint", "add", "ci", "http://h/", "--secret-env", "S", env={"S": "hunter2\nhunter2"})
+        result = run(
+            "endpoint", "add", "ci", "http://h/", "--dialect", "codeup", "--secret-env", "S", env={"S": "h\nhunter2"}
+        )
         assert "hunter2" not in refusal(result, 2)
 
     def test_a_secret_file_that_is_not_there(self, run: Run, installed: Path) -> None:
@@ -197,12 +201,12 @@ class TestEndpoint:
         self, run: Run, installed: Path, tmp_path: Path, receiver: Receiver
     ) -> None:
         (tmp_path / "secret").write_text("s3cret\n")
-        run("endpoint", "add", "ci", receiver.url, "--secret-file", str(tmp_path / "secret"))
+        run("endpoint", "add", "ci", receiver.url, "--dialect", "codeup", "--secret-file", str(tmp_path / "secret"))
         assert run("endpoint", "test", "ci").exit_code == 0
         assert receiver.wait_for(1)[0].header("X-Codeup-Token") == "s3cret"
 
     def test_the_secret_from_a_prompt(self, run: Run, installed: Path, receiver: Receiver) -> None:
-        result = run("endpoint", "add", "ci", receiver.url, "--ask-secret", input="s3cret\n")
+        result = run("endpoint", "add", "ci", receiver.url, "--dialect", "codeup", "--ask-secret", input="s3cret\n")
         assert "s3cret" not in result.output
         run("endpoint", "test", "ci")
         assert receiver.wait_for(1)[0].header("X-Codeup-Token") == "s3cret"
@@ -247,7 +251,7 @@ class TestDelivery:
     @pytest.fixture
     def pushed(self, run: Run, installed: Path, receiver: Receiver, state: Path, tmp_path: Path) -> Path:
         """One push, delivered by a drain."""
-        run("endpoint", "add", "ci", receiver.url)
+        run("endpoint", "add", "ci", receiver.url, "--dialect", "codeup")
         environment = {**os.environ, **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "A")}
         environment |= dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "a@b")
         work = tmp_path / "work"
@@ -340,3 +344,76 @@ class TestRepositories:
 
 def test_text_from_elsewhere_cannot_steer_a_terminal() -> None:
     assert safe("a\x1b[31m\r\n\x9b\udcff\u202e") == "a\\x1b[31m\\r\\n\\x9b\ufffd\\u202e"
+
+
+class TestSigning:
+    """What an endpoint can choose, and what its dialect cannot honour."""
+
+    def test_any_scheme_goes_with_any_dialect(self, run: Run, installed: Path, receiver: Receiver) -> None:
+        secret = {"S": "s3cret"}
+        words = ("endpoint", "add", "ci", receiver.url, "--dialect", "gogs", "--secret-env", "S", "--signing")
+        run(*words, "token:X-My-Token", env=secret)
+        assert run("endpoint", "test", "ci").exit_code == 0
+        run("endpoint", "edit", "ci", "--signing", "bearer")
+        run("endpoint", "test", "ci")
+        one, other = receiver.wait_for(2)
+        assert one.header("X-My-Token") == "s3cret"
+        assert other.header("Authorization") == "Bearer s3cret"
+
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            (("--signing", "rot13"), "standard-webhooks"),
+            (("--signing", "token:Content-Length"), "Content-Length"),
+            (("--signing", "token:X-Gogs-Event", "--dialect", "gogs"), "dialect's own"),
+            (("--signing", "basic"), "user:password"),
+            (("--dialect", "slack"), "signs nothing"),
+            (("--dialect", "gogs", "--batch-window", "3"), "codescoring"),
+            (("--dialect", "codescoring", "--batch-window", "301"), "0 to 300"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, run: Run, installed: Path, words: tuple[str, ...], says: str) -> None:
+        result = run("endpoint", "add", "ci", "http://h/", "--secret-env", "S", *words, env={"S": "s3cret"})
+        assert says.lower() in refusal(result, 2).lower()
+
+    def test_two_ways_into_one_header(self, run: Run, installed: Path) -> None:
+        result = run(
+            "endpoint", "add", "ci", "http://u:p@h/", "--secret-env", "S", "--signing", "bearer", env={"S": "s3cret"}
+        )
+        assert "Authorization" in refusal(result, 2)
+
+    def test_a_scheme_without_a_secret(self, run: Run, installed: Path) -> None:
+        assert "--secret-file" in refusal(run("endpoint", "add", "ci", "http://h/", "--signing", "bearer"), 2)
+
+    def test_a_secret_is_rotated_where_the_scheme_allows_it(
+        self, run: Run, installed: Path, receiver: Receiver
+    ) -> None:
+        run("endpoint", "add", "ci", receiver.url, "--secret-env", "S", env={"S": "old"})
+        run("endpoint", "edit", "ci", "--secret-env", "S", "--keep-old-secret", "24", env={"S": "new"})
+        run("endpoint", "test", "ci")
+        run("endpoint", "edit", "ci", "--secret-env", "S", env={"S": "newer"})
+        run("endpoint", "test", "ci")
+        both, one = (request.header("webhook-signature") or "" for request in receiver.wait_for(2))
+        assert len(both.split()) == 2
+        assert len(one.split()) == 1
+
+    def test_a_secret_is_not_kept_where_the_scheme_cannot(self, run: Run, installed: Path) -> None:
+        run("endpoint", "add", "ci", "http://h/", "--dialect", "gogs", "--secret-env", "S", env={"S": "old"})
+        result = run("endpoint", "edit", "ci", "--secret-env", "S", "--keep-old-secret", "24", env={"S": "new"})
+        assert "standard-webhooks" in refusal(result, 2)
+
+    def test_the_path_of_a_chat_hook_is_its_secret(self, run: Run, installed: Path, receiver: Receiver) -> None:
+        receiver.answer = lambda request: (404, [], f"no hook {request.path}".encode())
+        for dialect in ("slack", "discord"):
+            run("endpoint", "add", dialect, f"{receiver.url}services/T0/B0/hunter2", "--dialect", dialect)
+            results = [run("endpoint", verb, dialect) for verb in ("show", "test")]
+            assert all("hunter2" not in result.output for result in [*results, run("endpoint", "list")])
+        assert receiver.wait_for(2)[0].path.endswith("hunter2")
+
+    @pytest.mark.parametrize("dialect", sorted(DIALECTS))
+    def test_the_test_of_every_dialect(self, run: Run, installed: Path, receiver: Receiver, dialect: str) -> None:
+        run("endpoint", "add", "ci", receiver.url, "--dialect", dialect)
+        result = run("endpoint", "test", "ci")
+        assert result.exit_code == 0
+        assert "HTTP 200" in result.stdout
+        assert receiver.wait_for(1)[0].body.decode() in result.stdout

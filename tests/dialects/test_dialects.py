@@ -19,6 +19,8 @@ from refcast.errors import BadInput
 from refcast.model import Event
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CHAT = {"discord", "slack"}
+"""They read no headers, and are told nothing where there is nothing to say."""
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]([01]\d|2[0-3]):[0-5]\d)")
 
 
@@ -37,11 +39,12 @@ class TestTable:
         assert set(dialect.CONTENT_TYPES) <= {"json", "form"}
         assert dialect.test() == dialect.test()
         assert dialect.headers("kind", "id").keys() >= {"User-Agent"}
-        assert "id" in dialect.headers("kind", "id").values()
+        assert ("id" in dialect.headers("kind", "id").values()) == (name not in CHAT)
 
     def test_an_unknown_name_is_answered_with_the_known_ones(self) -> None:
-        with pytest.raises(BadInput, match=r"unknown dialect 'gog': use one of codeup, gogs$"):
+        with pytest.raises(BadInput) as caught:
             dialects.get("gog")
+        assert str(caught.value) == f"unknown dialect 'gog': use one of {', '.join(sorted(DIALECTS))}"
 
 
 class TestEncode:
@@ -77,7 +80,7 @@ class TestAnyEvent:
         dialect = DIALECTS[name]
         messages = dialect.render(event)
         assert messages == dialect.render(event)
-        assert bool(messages) == (event.update is not None)
+        assert bool(messages) == (event.update is not None) or (name in CHAT and not messages)
         for message in messages:
             encoded = dialects.encode(message.payload)
             assert json.loads(encoded) == message.payload

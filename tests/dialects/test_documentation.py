@@ -6,6 +6,7 @@ examples anew.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -24,17 +25,37 @@ from refcast.model import RefUpdate
 PAGE = Path(__file__).parents[2] / "docs" / "dialects.md"
 PUSH = replace(UPDATE, update=RefUpdate(A, B, "refs/heads/main"), commits=(ONE,), total=1, head=ONE)
 EXAMPLES = {
+    "codescoring push": PUSH,
+    "codescoring tag_push": TAG,
     "codeup push": PUSH,
     "codeup tag_push": TAG,
+    "deveo push": PUSH,
+    "deveo tag": TAG,
+    "discord push": PUSH,
+    "discord tag": TAG,
+    "gitcode push": PUSH,
+    "gitcode tag_push": TAG,
+    "gitea push": PUSH,
+    "gitea create": TAG,
+    "github push": PUSH,
+    "github create": TAG,
+    "gitlab push": PUSH,
+    "gitlab tag_push": TAG,
     "gogs push": PUSH,
     "gogs create": TAG,
     "gogs delete": TAG_DELETED,
+    "refcast push": PUSH,
+    "refcast tag_push": TAG,
+    "slack push": PUSH,
+    "slack tag": TAG,
 }
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_is_what_is_rendered(example: str) -> None:
-    (message,) = dialects.get(example.split(maxsplit=1)[0]).render(EXAMPLES[example])
+    name, kind = example.split()
+    messages = dialects.get(name).render(EXAMPLES[example])
+    (message,) = messages if len(messages) == 1 else [message for message in messages if message.kind == kind]
     block = f"```json\n{json.dumps(message.payload, indent=2, ensure_ascii=False)}\n```\n"
     page = PAGE.read_text()
     place = re.compile(rf"(<!-- example: {example} -->\n)(\n```json\n.*?\n```\n)?", re.DOTALL)
@@ -55,7 +76,7 @@ def test_every_dialect_and_its_headers_are_on_the_page(name: str) -> None:
     section = PAGE.read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
     dialect = dialects.get(name)
     signed = signing.sign(
-        dialect.SIGNING, secret="s", payload=b"", body=b"", delivery_id="", now=datetime(2024, 1, 1, tzinfo=UTC)
+        dialect.SIGNING, secrets=["s"], payload=b"", body=b"", delivery_id="", now=datetime(2024, 1, 1, tzinfo=UTC)
     )
     for header in [*dialect.headers("", ""), *signed]:
         assert f"`{header}`" in section
@@ -78,7 +99,7 @@ def sent(name: str, content_type: str, secret: str) -> tuple[dict[str, str], byt
     kind, body = dialects.body(payload, content_type)
     signed = signing.sign(
         dialect.SIGNING,
-        secret=secret,
+        secrets=[secret],
         payload=payload,
         body=body,
         delivery_id="an-id",
@@ -87,14 +108,53 @@ def sent(name: str, content_type: str, secret: str) -> tuple[dict[str, str], byt
     return {"Content-Type": kind, **dialect.headers(message.kind, "an-id"), **signed}, body
 
 
+@pytest.mark.parametrize("name", [*signing.SCHEMES, *signing.FAMILIES])
+def test_every_signing_scheme_is_on_the_page(name: str) -> None:
+    section = PAGE.read_text().split("\n## Signing schemes\n")[1].split("\n## ")[0]
+    assert f"| `{name}`" in section or f"| `{name}:<header>[:<prefix>]`" in section
+
+
 @pytest.mark.parametrize("secret", ["s3cret", "clé"])
 class TestReceiver:
+    def test_knows_codescoring_by_its_token(self, secret: str) -> None:
+        check = receiver("from_codescoring")
+        headers, _ = sent("codescoring", "json", secret)
+        assert check(headers, secret)
+        assert not check(headers, "another")
+        assert not check(sent("codescoring", "json", "")[0], secret)
+
     def test_knows_codeup_by_its_token(self, secret: str) -> None:
         check = receiver("from_codeup")
         headers, _ = sent("codeup", "json", secret)
         assert check(headers, secret)
         assert not check(headers, "another")
         assert not check(sent("codeup", "json", "")[0], secret)
+
+    @pytest.mark.parametrize(("name", "content_type"), [("deveo", "form"), ("deveo", "json"), ("gitcode", "json")])
+    def test_knows_deveo_and_gitcode_by_their_signature(self, secret: str, name: str, content_type: str) -> None:
+        check = receiver(f"from_{name}")
+        headers, body = sent(name, content_type, secret)
+        assert check(headers, body, secret)
+        assert not check(headers, body, "another")
+        assert not check(headers, body.replace(b"main", b"evil"), secret)
+        assert not check(sent(name, content_type, "")[0], body, secret)
+
+    @pytest.mark.parametrize("name", ["gitea", "github"])
+    @pytest.mark.parametrize("content_type", ["json", "form"])
+    def test_knows_gitea_and_github_by_their_signature(self, secret: str, name: str, content_type: str) -> None:
+        check = receiver(f"from_{name}")
+        headers, body = sent(name, content_type, secret)
+        assert check(headers, body, secret)
+        assert not check(headers, body, "another")
+        assert not check(headers, body.replace(b"main", b"evil"), secret)
+        assert not check(sent(name, content_type, "")[0], body, secret)
+
+    def test_knows_gitlab_by_its_token(self, secret: str) -> None:
+        check = receiver("from_gitlab")
+        headers, _ = sent("gitlab", "json", secret)
+        assert check(headers, secret)
+        assert not check(headers, "another")
+        assert not check(sent("gitlab", "json", "")[0], secret)
 
     @pytest.mark.parametrize("content_type", dialects.get("gogs").CONTENT_TYPES)
     def test_knows_gogs_by_its_signature(self, secret: str, content_type: str) -> None:
@@ -104,3 +164,15 @@ class TestReceiver:
         assert not check(headers, body, "another")
         assert not check(headers, body.replace(b"main", b"evil"), secret)
         assert not check(sent("gogs", content_type, "")[0], body, secret)
+
+    @pytest.mark.parametrize("prefix", ["", "whsec_"])
+    def test_knows_refcast_by_its_signature(self, secret: str, prefix: str) -> None:
+        check = receiver("from_refcast")
+        secret = prefix + base64.b64encode(secret.encode()).decode() if prefix else secret
+        headers, body = sent("refcast", "json", secret)
+        now = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
+        assert check(headers, body, secret, now)
+        assert not check(headers, body, secret, now + 300)
+        assert not check(headers, body, "another", now)
+        assert not check(headers, body.replace(b"main", b"evil"), secret, now)
+        assert not check(sent("refcast", "json", "")[0], body, secret, now)

@@ -65,7 +65,7 @@ def files(name: str, events: dict[str, Event]) -> dict[str, str]:
             content_type, body = dialects.body(payload, dialect.CONTENT_TYPES[0])
             delivery_id = f"{case}-{number}"
             signature = signing.sign(
-                dialect.SIGNING, secret="golden", payload=payload, body=body, delivery_id=delivery_id, now=NOW
+                dialect.SIGNING, secrets=["golden"], payload=payload, body=body, delivery_id=delivery_id, now=NOW
             )
             headers = {
                 "Content-Type": content_type,

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import click
 
 from refcast.cli.common import App, iso, json_option, pass_app, safe, say, show_json, table, when
-from refcast.cli.endpoints import attempt_facts, show_exchange
+from refcast.cli.exchange import attempt_facts, show_exchange
 from refcast.model import RefUpdate
 from refcast.store.reports import DeliveryRow
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 import uuid
 from collections.abc import Callable
@@ -13,17 +11,16 @@ from typing import Any, TypeVar
 
 import click
 
-from refcast import deliver, dialects, signing, urls
-from refcast.cli.common import App, iso, json_option, pass_app, safe, say, show_json, table, when
+from refcast import deliver, dialects
+from refcast.cli.common import App, json_option, pass_app, say, show_json, table, when
+from refcast.cli.exchange import attempt_facts, show_exchange
+from refcast.cli.options import changed, endpoint_options, rotated
 from refcast.errors import BadInput
-from refcast.model import Endpoint
+from refcast.model import Endpoint, Hook
 from refcast.store import Store
-from refcast.store.lanes import Attempt
 from refcast.transport import Transport
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 @click.group()
@@ -31,51 +28,18 @@ def endpoint() -> None:
     """Where deliveries go."""
 
 
-def _options(function: F) -> F:
-    """The options that `add` and `edit` share. Without one, `add` takes the default and `edit` leaves what is."""
-    for option in reversed(
-        [
-            click.option("--dialect", help=f"What the receiver understands: {', '.join(dialects.DIALECTS)}."),
-            click.option("--content-type", help="json or form, where the dialect has both."),
-            click.option("--secret-file", type=click.Path(), help="Read the secret from a file; - for standard input."),
-            click.option("--secret-env", metavar="NAME", help="Read the secret from an environment variable."),
-            click.option("--ask-secret", is_flag=True, help="Ask for the secret."),
-            click.option(
-                "--event", "events", multiple=True, help="push or tag_push; again for more. Default: all; `all` again."
-            ),
-            click.option(
-                "--repository",
-                "repositories",
-                multiple=True,
-                help="A shell pattern for the names of the repositories it wants; again for more. Default: all.",
-            ),
-            click.option(
-                "--other-refs/--no-other-refs",
-                default=None,
-                help="Whether it also wants refs that are neither branches nor tags.",
-            ),
-            click.option(
-                "--verify-tls/--no-verify-tls", default=None, help="Whether its certificate must be valid (default)."
-            ),
-            click.option("--timeout", type=float, help="Seconds for one whole request, 1 to 300. Default: 30."),
-        ]
-    ):
-        function = option(function)
-    return function
-
-
 @endpoint.command()
 @click.argument("name")
 @click.argument("url")
-@_options
+@endpoint_options
 @json_option
 @pass_app
 def add(app: App, /, name: str, url: str, as_json: bool, **options: Any) -> None:
     """Add an endpoint. Every repository that is installed announces to it what it wants."""
-    dialect = dialects.get(options["dialect"] or "codeup")
+    dialect = dialects.get(options["dialect"] or "refcast")
     new = Endpoint(id=0, name=name, url=url, dialect=dialect.NAME, content_type=dialect.CONTENT_TYPES[0])
     with app.store() as store:
-        added = store.endpoints.add(_changed(new, options), time.time())
+        added = store.endpoints.add(changed(new, options), time.time())
         _shown(store, added, as_json)
 
 
@@ -83,18 +47,38 @@ def add(app: App, /, name: str, url: str, as_json: bool, **options: Any) -> None
 @click.argument("name")
 @click.option("--url", help="Where it is now.")
 @click.option("--rename", metavar="NEW", help="Its new name.")
-@_options
+@click.option(
+    "--keep-old-secret",
+    type=float,
+    metavar="HOURS",
+    help="Sign with the old secret as well for so long, in schemes that can: change it in peace on the other side.",
+)
+@endpoint_options
 @json_option
 @pass_app
-def edit(app: App, /, name: str, url: str | None, rename: str | None, as_json: bool, **options: Any) -> None:
+def edit(
+    app: App,
+    /,
+    name: str,
+    url: str | None,
+    rename: str | None,
+    keep_old_secret: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Change an endpoint. What waits for it keeps its content, and goes to the new URL with the new secret."""
     with app.store() as store:
         old = store.endpoints.get(name)
         new = replace(old, name=rename or old.name, url=url or old.url)
         if options["dialect"] and options["dialect"] != old.dialect:
             dialect = dialects.get(options["dialect"])
-            new = replace(new, dialect=dialect.NAME, content_type=dialect.CONTENT_TYPES[0])
-        store.endpoints.change(_changed(new, options))
+            new = replace(new, dialect=dialect.NAME, content_type=dialect.CONTENT_TYPES[0], signing="")
+        new = changed(new, options)
+        if keep_old_secret is not None:
+            new = rotated(old, new, keep_old_secret)
+        elif new.secret != old.secret:
+            new = replace(new, old_secret="", old_secret_until=0.0)
+        store.endpoints.change(new)
         _shown(store, store.endpoints.get(new.name), as_json)
 
 
@@ -180,15 +164,16 @@ def test(context: click.Context, app: App, name: str, as_json: bool) -> None:
     with app.store() as store:
         one = store.endpoints.get(name)
     dialect = dialects.get(one.dialect)
-    message = dialect.test()
     delivery_id = str(uuid.uuid4())
+    hook = Hook(one.id, delivery_id)
+    message = dialect.test(hook)
     now = time.time()
     request = deliver.build(
         one,
         payload=dialects.encode(message.payload),
         content_type=one.content_type,
-        scheme=dialect.SIGNING,
-        headers=dialect.headers(message.kind, delivery_id),
+        scheme=one.signing or dialect.SIGNING,
+        headers=dialect.headers(message.kind, delivery_id, hook),
         delivery_id=delivery_id,
         now=datetime.fromtimestamp(now, UTC),
     )
@@ -201,90 +186,6 @@ def test(context: click.Context, app: App, name: str, as_json: bool) -> None:
     else:
         show_exchange(exchange, request.body)
     context.exit(0 if response.ok else 1)
-
-
-def attempt_facts(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "started_at": iso(attempt.started_at),
-        "duration_ms": round(attempt.duration * 1000, 1),
-        **{
-            name: getattr(attempt, name)
-            for name in ("url", "request_headers", "status", "response_headers", "response_body")
-        },
-        **{name: getattr(attempt, name) for name in ("error_class", "error", "decision")},
-    }
-
-
-def show_exchange(attempt: Attempt, body: bytes | None = None) -> None:
-    """Request and answer, as one reads them in a protocol's description."""
-    click.echo(f"{when(attempt.started_at)}  POST {safe(attempt.url)}")
-    for name, value in attempt.request_headers:
-        click.echo(f"> {safe(name)}: {safe(value)}")
-    if body is not None:
-        click.echo(f">\n> {safe(body.decode('utf-8', 'replace'))}")
-    ms = f"{attempt.duration * 1000:.0f} ms"
-    if attempt.status is None:
-        click.echo(f"< no answer after {ms}: {attempt.error_class}: {safe(attempt.error)}")
-    else:
-        click.echo(f"< HTTP {attempt.status} after {ms}")
-    for name, value in attempt.response_headers:
-        click.echo(f"< {safe(name)}: {safe(value)}")
-    if attempt.response_body:
-        click.echo("<")
-        for line in attempt.response_body.decode("utf-8", "replace").splitlines():
-            click.echo(f"< {safe(line)}")
-    click.echo(f"= {safe(attempt.decision)}")
-
-
-def _changed(one: Endpoint, options: dict[str, Any]) -> Endpoint:
-    """The endpoint with what the options say, checked. BadInput names what cannot be, and the alternatives."""
-    if not NAME.match(one.name):
-        raise BadInput(
-            f"{one.name!r} cannot name an endpoint: use up to 64 letters, digits, dots, hyphens, underscores"
-        )
-    urls.check_url(one.url)
-    dialect = dialects.get(one.dialect)
-    content_type = options["content_type"] or one.content_type
-    if content_type not in dialect.CONTENT_TYPES:
-        raise BadInput(f"{dialect.NAME} has no content type {content_type!r}: use {' or '.join(dialect.CONTENT_TYPES)}")
-    events = frozenset(options["events"]) or one.events
-    if unknown := events - {"push", "tag_push", "all"}:
-        raise BadInput(f"unknown event {min(unknown)!r}: use push, tag_push or all")
-    timeout = one.timeout if options["timeout"] is None else options["timeout"]
-    if not 1 <= timeout <= 300:
-        raise BadInput(f"a timeout of {timeout:g} seconds cannot be: use 1 to 300")
-    secret = _secret(options)
-    secret = one.secret if secret is None else secret
-    signing.check(dialect.SIGNING, secret)
-    return replace(
-        one,
-        content_type=content_type,
-        secret=secret,
-        events=frozenset() if "all" in events else events,
-        repositories=options["repositories"] or one.repositories,
-        other_refs=one.other_refs if options["other_refs"] is None else options["other_refs"],
-        verify_tls=one.verify_tls if options["verify_tls"] is None else options["verify_tls"],
-        timeout=timeout,
-    )
-
-
-def _secret(options: dict[str, Any]) -> str | None:
-    """The secret that the options lead to; None if they name none. It is never an argument: `ps` would show it."""
-    ways = [key for key in ("secret_file", "secret_env", "ask_secret") if options[key]]
-    if len(ways) > 1:
-        raise BadInput("give the secret in one way: --secret-file, --secret-env or --ask-secret")
-    if options["secret_file"]:
-        try:
-            with click.open_file(options["secret_file"], "rb") as file:
-                return os.fsdecode(file.read(65536)).rstrip("\r\n")
-        except OSError as error:
-            raise BadInput(f"cannot read the secret from {options['secret_file']}: {error.strerror}") from error
-    if options["secret_env"]:
-        try:
-            return os.environ[options["secret_env"]]
-        except KeyError:
-            raise BadInput(f"there is no environment variable {options['secret_env']}") from None
-    return str(click.prompt("Secret", hide_input=True)) if options["ask_secret"] else None
 
 
 def _shown(store: Store, one: Endpoint, as_json: bool) -> None:
@@ -300,10 +201,15 @@ def _facts(store: Store, one: Endpoint) -> dict[str, Any]:
         "name": one.name,
         "state": one.state,
         "reason": one.reason,
-        "url": urls.masked(one.url),
+        "url": deliver.shown_url(one),
         "dialect": one.dialect,
         "content_type": one.content_type,
+        "signing": one.signing or dialects.get(one.dialect).SIGNING,
         "secret": "set" if one.secret else "none",
+        "old_secret_until": when(one.old_secret_until) if one.old_secret_until > time.time() else "",
+        "max_commits": one.commits,
+        "max_files": one.files,
+        "batch_window": one.batch_window if one.dialect in deliver.BATCHING else None,
         "events": sorted(one.events) or ["all"],
         "repositories": list(one.repositories) or ["*"],
         "other_refs": one.other_refs,

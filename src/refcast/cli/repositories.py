@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from refcast import dialects, ingest, settings
 from refcast import install as installing
 from refcast.cli.common import App, json_option, pass_app, safe, show_json
 from refcast.errors import BadInput, RepositoryError, StateError
-from refcast.history import History, Limits
-from refcast.model import ZERO_ID, Push, Pusher, RefUpdate, is_zero
+from refcast.history import History
+from refcast.ingest import rendering
+from refcast.model import ZERO_ID, Endpoint, Push, Pusher, RefUpdate, is_zero
 from refcast.store import FILE, Store
 
 REPOSITORIES = click.argument("repositories", metavar="REPO...", nargs=-1, type=click.Path(path_type=Path))
@@ -92,8 +94,9 @@ def _given(repositories: tuple[Path, ...], roots: tuple[Path, ...]) -> Iterator[
 @click.argument("ref")
 @click.argument("old")
 @click.argument("new")
-@click.option("--dialect", required=True, help=f"One of {', '.join(dialects.DIALECTS)}.")
-@click.option("--content-type", help="json or form. Default: the dialect's.")
+@click.option("--endpoint", "name", help="As this endpoint gets it: its dialect, limits, ids.")
+@click.option("--dialect", help=f"In any dialect, with ids that are made up: {', '.join(dialects.DIALECTS)}.")
+@click.option("--content-type", help="json or form. Default: the endpoint's, or the dialect's.")
 @click.option("--pusher", help="The user name of who pushed. Default: who did, or the repository's owner.")
 @click.option("--option", "options", multiple=True, help="A push option; again for more.")
 @click.option("--body", "body_only", is_flag=True, help="Print the bytes of the body and nothing else.")
@@ -105,18 +108,19 @@ def render(
     ref: str,
     old: str,
     new: str,
-    dialect: str,
+    name: str | None,
+    dialect: str | None,
     content_type: str | None,
     pusher: str | None,
     options: tuple[str, ...],
     body_only: bool,
     as_json: bool,
 ) -> None:
-    """Print what a push would send; send nothing.
+    """Print what a push would send; send nothing, and sign nothing.
 
-    OLD and NEW are whole ids; 0 stands for the zero id. The delivery's id is a zero here, and nothing is signed.
-    Of a move that has been announced already it prints the body that was sent, with the pusher and the time of then;
-    only the list of a new branch may differ, if other refs have moved since.
+    OLD and NEW are whole ids; 0 stands for the zero id. Of a move that has been announced already it prints the body
+    that was sent, with the pusher and the time of then; only the list of a new branch may differ, if other refs have
+    moved since.
     """
     update = RefUpdate(_id(old), _id(new), ref)
     if not ref.startswith("refs/"):
@@ -124,34 +128,38 @@ def render(
     path = repository.resolve()
     if not path.is_dir():
         raise RepositoryError(f"no repository {repository}")
-    language = dialects.get(dialect)
-    content_type = content_type or language.CONTENT_TYPES[0]
-    messages = []
+    if (name is None) == (dialect is None):
+        raise BadInput("say for whom: either --endpoint NAME or --dialect NAME")
     stored: AbstractContextManager[Store | None] = nullcontext()
-    if (app.state / FILE).exists():
+    if name or (app.state / FILE).exists():
         stored = app.store()
     with History.open(str(path)) as history, stored as store:
         values = settings.load(app.state)
+        if store and name:
+            endpoint = store.endpoints.get(name)
+        else:
+            language = dialects.get(dialect or "")
+            endpoint = Endpoint(0, "", "", language.NAME, language.CONTENT_TYPES[0])
+        # What an endpoint does not want is shown as well; refs that are no branches are asked for.
+        endpoint = replace(endpoint, events=frozenset(), repositories=(), other_refs=True)
         number = store.repositories.find(str(path)) if store else None
         told = store.reports.told(number, ref, update.old, update.new) if store and number else None
-        name, at = told or (ingest.account_name(path.stat().st_uid), time.time())
-        name = pusher or name
-        user = store.repositories.find_user(name) if store else 0
+        who, at, record_id = told or (ingest.account_name(path.stat().st_uid), time.time(), "")
+        who = pusher or who
+        user = store.repositories.find_user(who) if store else 0
         tips = store.repositories.tips(number) if store and number else history.tips()
         tips.pop(ref, None)
         if not update.created:
             tips[ref] = update.old
-        push = Push("", str(path), name, datetime.fromtimestamp(at, UTC), (update,), options)
+        push = Push(record_id, str(path), who, datetime.fromtimestamp(at, UTC), (update,), options)
         facts = ingest.describe(values, history, str(path), number or 0)
-        limits = Limits(commits=values.commits, files=values.files)
-        for event in history.events(push, tips, facts, Pusher(name, name, id=user), limits, other_refs=True):
-            for message in language.render(event):
-                header, body = dialects.body(dialects.encode(message.payload), content_type)
-                headers = {
-                    **language.headers(message.kind, "0" * 8 + "-0000-0000-0000-" + "0" * 12),
-                    "Content-Type": header,
-                }
-                messages.append((headers, body))
+        messages = []
+        for event in history.events(
+            push, tips, facts, Pusher(who, who, id=user), rendering.limits(endpoint, values), other_refs=True
+        ):
+            for content in rendering.rendered(event, record_id, [endpoint], values).contents:
+                header, body = dialects.body(content.payload, content_type or endpoint.content_type)
+                messages.append(({**content.deliveries[0].headers, "Content-Type": header}, body))
     _print(messages, as_json, body_only)
 
 

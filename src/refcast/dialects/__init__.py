@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 from urllib.parse import quote_plus
 
-from refcast.dialects import codeup, gogs
+from refcast.dialects import codescoring, codeup, deveo, discord, gitcode, gitea, github, gitlab, gogs, refcast, slack
 from refcast.errors import BadInput
-from refcast.model import Event, Message
+from refcast.model import NO_HOOK, Commit, Event, FileChanges, Hook, Message
 
 
 class Dialect(Protocol):
@@ -27,21 +28,63 @@ class Dialect(Protocol):
     CONTENT_TYPES: tuple[str, ...]
     """What the system's own settings offer, of `json` and `form`; the first is the default."""
     SIGNING: str
-    """A key of `signing.SCHEMES`."""
+    """A key of `signing.SCHEMES`: how its requests are signed where the endpoint does not say otherwise."""
+    COMMITS: int | None
+    """How many commits the system lists at most; None where the settings decide. An endpoint may say otherwise."""
 
-    def render(self, event: Event) -> list[Message]:
+    def render(self, event: Event, hook: Hook = NO_HOOK) -> list[Message]:
         """The requests that the system would make of this event, in sending order; none if it has none."""
 
-    def test(self) -> Message:
+    def test(self, hook: Hook = NO_HOOK) -> Message:
         """What the system's own test button sends."""
 
-    def headers(self, kind: str, delivery_id: str) -> dict[str, str]:
+    def headers(self, kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:
         """The headers of a message of this kind but for content type and signature."""
 
 
+@runtime_checkable
+class Batching(Protocol):
+    """What a module has besides if its system puts several events into one request; most have it not.
+
+    `isinstance(dialect, Batching)` tells. Events stay frozen as they were rendered: a batch is made of their
+    payloads when it is sent, and may be made anew, of more of them or fewer. It is one more payload, with headers,
+    an id and a signature of its own.
+    """
+
+    def batch(self, payloads: Sequence[bytes]) -> bytes:
+        """One payload that tells of all these, which `encode` or `batch` made, in their order."""
+
+
+def limited(event: Event, commits: int, files: int) -> Event:
+    """The event with its newest `commits` commits, each with at most `files` paths. What is exact stays exact."""
+    return replace(
+        event, commits=tuple(_shorter(one, files) for one in event.commits[max(0, len(event.commits) - commits) :])
+    )
+
+
+def _shorter(commit: Commit, files: int) -> Commit:
+    changes = commit.changes
+    lists = (changes.added, changes.modified, changes.removed)
+    if sum(map(len, lists)) <= files:
+        return commit
+    added = changes.added[:files]
+    modified = changes.modified[: files - len(added)]
+    removed = changes.removed[: files - len(added) - len(modified)]
+    return replace(commit, changes=FileChanges(added, modified, removed, cut=True))
+
+
 DIALECTS: dict[str, Dialect] = {
+    codescoring.NAME: codescoring,
     codeup.NAME: codeup,
+    deveo.NAME: deveo,
+    discord.NAME: discord,
+    gitcode.NAME: gitcode,
+    gitea.NAME: gitea,
+    github.NAME: github,
+    gitlab.NAME: gitlab,
     gogs.NAME: gogs,
+    refcast.NAME: refcast,
+    slack.NAME: slack,
 }
 
 SURROGATES = re.compile("[\ud800-\udfff]")

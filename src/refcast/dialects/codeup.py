@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 
 from refcast.dialects.fields import commit_url, text, timestamp
-from refcast.model import Commit, Event, Message, Repository
+from refcast.model import NO_HOOK, Commit, Event, Hook, Message, Repository
 
 NAME = "codeup"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "codeup-token"
+COMMITS: int | None = None
 
 KINDS = {"push": "Push Hook", "tag_push": "Tag Push Hook"}
 
@@ -22,7 +23,7 @@ SCP_LIKE = re.compile(r"((?:[^/@:\[\]]+@)?(?:\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)):(.
 """`[user@]host:path`, by git's rule: a colon before the first slash."""
 
 
-def render(event: Event) -> list[Message]:
+def render(event: Event, hook: Hook = NO_HOOK) -> list[Message]:
     """One message for a moved ref. A tag lists no commits; a ref that is neither branch nor tag is a push."""
     update = event.update
     if update is None:
@@ -48,7 +49,7 @@ def render(event: Event) -> list[Message]:
     return [Message(KINDS[event.kind], payload)]
 
 
-def test() -> Message:
+def test(hook: Hook = NO_HOOK) -> Message:
     """The body that the help page shows for the test button: two ids and nothing else."""
     return Message(
         KINDS["push"],
@@ -59,7 +60,7 @@ def test() -> Message:
     )
 
 
-def headers(kind: str, delivery_id: str) -> dict[str, str]:
+def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:
     """The event under both names: the help page prints the one, most receivers read the other.
 
     The delivery's id has no documented header; `X-Codeup-Delivery` is the one that receivers look for.

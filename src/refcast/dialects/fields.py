@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from refcast.model import RefUpdate, Repository, printable
 
@@ -15,12 +15,24 @@ def text(value: str) -> str:
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def timestamp(time: datetime, *, utc: str = "+00:00") -> str:
-    """RFC 3339 to the second, in the offset that `time` has; `utc` is how no offset at all is written."""
+def timestamp(time: datetime, *, utc: str = "+00:00", timespec: str = "seconds") -> str:
+    """RFC 3339, in the offset that `time` has; `utc` is how no offset at all is written.
+
+    `timespec` is isoformat's: `seconds`, where the rest is dropped, or `microseconds`.
+    """
     minutes = int((time.utcoffset() or timedelta()) / timedelta(minutes=1))
     hours, rest = divmod(abs(minutes), 60)
     zone = f"{'-' if minutes < 0 else '+'}{hours:02}:{rest:02}" if minutes else utc
-    return time.replace(tzinfo=None).isoformat(timespec="seconds") + zone
+    return time.replace(tzinfo=None).isoformat(timespec=timespec) + zone
+
+
+def utc_timestamp(time: datetime) -> str:
+    """RFC 3339 to the second, in UTC, with `Z`. What no year of UTC's calendar holds is told by its nearest edge."""
+    try:
+        moment = time.astimezone(UTC)
+    except OverflowError:
+        moment = datetime.min if time.year == datetime.min.year else datetime.max
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def commit_url(repository: Repository, commit: str, *, below: str) -> str:

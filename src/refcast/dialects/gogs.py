@@ -10,17 +10,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from refcast.dialects.fields import commit_url, compare_url, text, timestamp
-from refcast.model import ZERO_ID, Commit, Event, Ident, Message, Pusher, RefUpdate, Repository
+from refcast.model import NO_HOOK, ZERO_ID, Commit, Event, Hook, Ident, Message, Pusher, RefUpdate, Repository
 
 NAME = "gogs"
 CONTENT_TYPES: tuple[str, ...] = ("json", "form")
 SIGNING = "gogs"
+COMMITS: int | None = None
 
 CREATED_AT = "1970-01-01T00:00:00Z"
 """When the repository was made: a plain server does not say, and receivers need a time that parses."""
 
 
-def render(event: Event) -> list[Message]:
+def render(event: Event, hook: Hook = NO_HOOK) -> list[Message]:
     """What Gogs sends of one moved ref; a ref that is neither branch nor tag is a push with its full name."""
     update = event.update
     if update is None:
@@ -34,7 +35,7 @@ def render(event: Event) -> list[Message]:
     return [create(event, update), push(event, update)] if update.created else [push(event, update)]
 
 
-def test() -> Message:
+def test(hook: Hook = NO_HOOK) -> Message:
     """A push of one made-up commit to no repository, with the words of Gogs's own test of an empty one."""
     ghost = Ident("Ghost", "", datetime(1, 1, 1, tzinfo=UTC))
     fake = Commit(ZERO_ID, ZERO_ID, (), ghost, ghost, "This is a fake commit")
@@ -52,7 +53,7 @@ def test() -> Message:
     )
 
 
-def headers(kind: str, delivery_id: str) -> dict[str, str]:
+def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:
     """Event and delivery under Gogs's names and under GitHub's, as Gogs sends them."""
     return {
         "User-Agent": "GogsServer",

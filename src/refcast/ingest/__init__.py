@@ -18,10 +18,10 @@ from pathlib import Path
 
 from refcast import spool
 from refcast.errors import RecordError, RepositoryError, StateError
-from refcast.history import History, Limits
+from refcast.history import History
 from refcast.ingest import order
 from refcast.ingest.order import Record
-from refcast.ingest.rendering import rendered
+from refcast.ingest.rendering import rendered, widest
 from refcast.model import Endpoint, Event, Push, Pusher, RefUpdate, Repository, printable
 from refcast.settings import Settings
 from refcast.store import Store
@@ -178,7 +178,9 @@ class Ingest:
         endpoints = self._store.endpoints.all()
         repository = describe(self._settings, history, part.repository, number)
         events = self._events(history, push, tuple(missed), tips, prefix, repository, pusher, endpoints)
-        self._store_events(number, push, prefix, (rendered(event, push.id, endpoints) for event in events))
+        self._store_events(
+            number, push, prefix, (rendered(event, push.id, endpoints, self._settings) for event in events)
+        )
         for update in told:
             order.move(tips, prefix + update.ref, update.new)
         return tips
@@ -204,7 +206,7 @@ class Ingest:
         pusher: Pusher,
         endpoints: list[Endpoint],
     ) -> Iterator[Event]:
-        limits = Limits(commits=self._settings.commits, files=self._settings.files)
+        limits = widest(endpoints, self._settings)
         other_refs = any(endpoint.other_refs for endpoint in endpoints)
         if missed:
             gap = replace(push, updates=missed)

@@ -4,34 +4,76 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from refcast import dialects
-from refcast.model import Endpoint, Event
+from refcast.history import Limits
+from refcast.model import Endpoint, Event, Hook
+from refcast.settings import Settings
 from refcast.store.intake import NewContent, NewDelivery, NewEvent
 
 _NAMESPACE = uuid.UUID("7a1c2b1e-6d0f-4c57-9f43-4e1e2f0a9d55")
 """Delivery ids are made of what they identify, so that ingesting a record again makes the same ones."""
 
 
-def rendered(event: Event, record_id: str, endpoints: Sequence[Endpoint]) -> NewEvent:
-    """The event with a content for each dialect that an endpoint wants it in, and a delivery for each endpoint."""
-    update = event.update
-    wanting: defaultdict[str, list[Endpoint]] = defaultdict(list)
+def limits(endpoint: Endpoint, settings: Settings) -> Limits:
+    """How much an endpoint's events list: what it says itself, else its dialect, else the settings."""
+    commits = endpoint.commits
+    if commits is None:
+        commits = dialects.get(endpoint.dialect).COMMITS
+    return Limits(
+        commits=settings.commits if commits is None else commits,
+        files=settings.files if endpoint.files is None else endpoint.files,
+    )
+
+
+def widest(endpoints: Iterable[Endpoint], settings: Settings) -> Limits:
+    """How much must be read of history, that each endpoint can list what it may."""
+    all_of_them = [limits(endpoint, settings) for endpoint in endpoints]
+    return Limits(
+        commits=max((one.commits for one in all_of_them), default=0),
+        files=max((one.files for one in all_of_them), default=0),
+    )
+
+
+def rendered(event: Event, record_id: str, endpoints: Iterable[Endpoint], settings: Settings) -> NewEvent:
+    """The event with a delivery for each endpoint that wants it. Endpoints to which it says the same share contents."""
+    sharing: defaultdict[tuple[str, tuple[tuple[str, bytes], ...]], list[tuple[Endpoint, Hook]]] = defaultdict(list)
+    what = (record_id, event.update.ref if event.update else event.kind, event.recovered)
     for endpoint in endpoints:
         if endpoint.wants(event):
-            wanting[endpoint.dialect].append(endpoint)
+            dialect = dialects.get(endpoint.dialect)
+            most = limits(endpoint, settings)
+            hook = Hook(endpoint.id, _id(*what, endpoint.id), site(event.repository.homepage))
+            messages = dialect.render(dialects.limited(event, most.commits, most.files), hook)
+            said = tuple((message.kind, dialects.encode(message.payload)) for message in messages)
+            sharing[dialect.NAME, said].append((endpoint, hook))
     contents = []
-    for name, those in wanting.items():
-        dialect = dialects.get(name)
-        for index, message in enumerate(dialect.render(event)):
-            deliveries = []
-            for endpoint in those:
-                what = (record_id, update.ref if update else event.kind, event.recovered, endpoint.id, index)
-                delivery_id = str(uuid.uuid5(_NAMESPACE, repr(what)))
-                headers = dialect.headers(message.kind, delivery_id)
-                deliveries.append(
-                    NewDelivery(delivery_id, endpoint.id, endpoint.content_type, dialect.SIGNING, headers)
-                )
-            contents.append(NewContent(name, message.kind, dialects.encode(message.payload), deliveries))
+    for (name, said), those in sharing.items():
+        for index, (kind, payload) in enumerate(said):
+            deliveries = [_delivery(endpoint, hook, kind, _id(*what, endpoint.id, index)) for endpoint, hook in those]
+            contents.append(NewContent(name, kind, payload, deliveries))
     return NewEvent(event, contents)
+
+
+def _delivery(endpoint: Endpoint, hook: Hook, kind: str, delivery_id: str) -> NewDelivery:
+    dialect = dialects.get(endpoint.dialect)
+    return NewDelivery(
+        id=delivery_id,
+        endpoint_id=endpoint.id,
+        content_type=endpoint.content_type,
+        signing=endpoint.signing or dialect.SIGNING,
+        headers=dialect.headers(kind, delivery_id, hook),
+        window=endpoint.batch_window if isinstance(dialect, dialects.Batching) else 0.0,
+    )
+
+
+def _id(*what: object) -> str:
+    return str(uuid.uuid5(_NAMESPACE, repr(what)))
+
+
+def site(homepage: str) -> str:
+    """Where the pages of a repository's server are; empty where no home page is known."""
+    parts = urlsplit(homepage)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""

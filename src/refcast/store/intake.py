@@ -25,6 +25,8 @@ class NewDelivery:
     content_type: str
     signing: str
     headers: Mapping[str, str]
+    window: float = 0.0
+    """Seconds that the first of several waits for the others; 0 where each goes alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +226,26 @@ def _insert(connection: sa.Connection, batch: Batch, fresh: Sequence[NewEvent], 
         if delivery.endpoint_id in lane_of  # one that was removed a moment ago wants nothing
     ]
     if rows:
+        windows = {
+            lane_of[delivery.endpoint_id]: delivery.window
+            for _, content in flat
+            for delivery in content.deliveries
+            if delivery.window and delivery.endpoint_id in lane_of
+        }
+        _open_windows(connection, windows, now)
         connection.execute(sa.insert(deliveries), rows)
         _nudge(connection, {row["lane_id"] for row in rows}, now)
+
+
+def _open_windows(connection: sa.Connection, windows: Mapping[int, float], now: float) -> None:
+    """Have lanes in which nothing waits yet send what comes now when their window is over. One that fails sleeps on."""
+    waiting = sa.exists().where(deliveries.c.lane_id == lanes.c.id, deliveries.c.state == "waiting")
+    for lane_id, window in windows.items():
+        connection.execute(
+            sa.update(lanes)
+            .where(lanes.c.id == lane_id, lanes.c.failing_since.is_(None), ~waiting)
+            .values(due_at=now + window, scheduled_at=now + window)
+        )
 
 
 def _ids(connection: sa.Connection, table: sa.Table, rows: list[dict[str, object]]) -> list[int]:

@@ -5,8 +5,9 @@ A lane is claimed, not a delivery: one request of a lane is in flight at a time,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,6 +15,19 @@ from refcast.model import Endpoint
 from refcast.store.database import Database
 from refcast.store.endpoints import endpoint_of
 from refcast.store.schema import attempt_deliveries, attempts, contents, deliveries, endpoints, lanes
+
+BATCH_COUNT = 100
+BATCH_BYTES = 1024 * 1024
+"""What one request carries at most, where a dialect lets it carry several deliveries; at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """A delivery that goes in one request with the head of its lane."""
+
+    position: int
+    delivery_id: str
+    payload: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,12 @@ class Work:
     payload: bytes = field(repr=False)
     content_type: str
     signing: str
+    further: tuple[Further, ...] = ()
+    """What goes with it, in order."""
+
+    @property
+    def positions(self) -> list[int]:
+        return [self.position, *(one.position for one in self.further)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +96,9 @@ class Lanes:
         with self._database.write() as connection:
             connection.execute(sa.update(lanes).values(claimed=False))
 
-    def claim(self, now: float) -> Work | None:
-        """Claim the lane that has been due longest and has something to send; None if there is none."""
+    def claim(self, now: float, batching: Collection[str] = ()) -> Work | None:
+        """Claim the lane that has been due longest and has something to send; None if there is none. An endpoint of
+        one of the dialects `batching` gets what waits behind the head as well."""
         head = (
             sa.select(sa.func.min(deliveries.c.position))
             .where(deliveries.c.lane_id == lanes.c.id, deliveries.c.state == "waiting")
@@ -105,6 +126,7 @@ class Lanes:
                 .where(deliveries.c.position == lane.head)
             ).one()
             endpoint = connection.execute(sa.select(endpoints).where(endpoints.c.id == lane.endpoint_id)).one()
+            further = _further(connection, delivery) if endpoint.dialect in batching else ()
             return Work(
                 lane_id=lane.id,
                 step=lane.step,
@@ -116,18 +138,25 @@ class Lanes:
                 payload=delivery.payload,
                 content_type=delivery.content_type,
                 signing=delivery.signing,
+                further=further,
             )
 
-    def delivered(self, work: Work, attempt: Attempt, now: float) -> None:
-        """The head arrived: the next one in the lane is due now."""
+    def delivered(self, work: Work, attempt: Attempt, now: float, window: float = 0.0) -> None:
+        """What was sent arrived: what is next in the lane is due now, or when `window` seconds have gathered more."""
         with self._database.write() as connection:
             if _note(connection, work, attempt):
                 connection.execute(
                     sa.update(deliveries)
-                    .where(deliveries.c.position == work.position)
+                    .where(deliveries.c.position.in_(work.positions))
                     .values(state="delivered", finished_at=now)
                 )
-            _settle(connection, work, step=0, due_at=now, scheduled_at=now, failing_since=None, last_error="")
+            due_at = now
+            if window:
+                oldest = sa.select(sa.func.min(deliveries.c.created_at)).where(
+                    deliveries.c.lane_id == work.lane_id, deliveries.c.state == "waiting"
+                )
+                due_at = min(now + window, max(now, (connection.execute(oldest).scalar() or now) + window))
+            _settle(connection, work, step=0, due_at=due_at, scheduled_at=due_at, failing_since=None, last_error="")
 
     def retry(self, work: Work, attempt: Attempt, *, step: int, due_at: float, now: float, error: str) -> None:
         """The head stays where it is and is tried again at `due_at`."""
@@ -200,14 +229,40 @@ class Lanes:
 
 
 def _note(connection: sa.Connection, work: Work, attempt: Attempt) -> bool:
-    """Keep an attempt; False if its delivery was removed, with its endpoint, while the request was under way."""
+    """Keep an attempt; False if what it sent was removed, with its endpoint, while the request was under way."""
     here = sa.select(deliveries.c.position).where(deliveries.c.position == work.position)
     if connection.execute(here).scalar() is None:
         return False
     values = {name: getattr(attempt, name) for name in Attempt.__slots__}
     made = connection.execute(sa.insert(attempts).values(values).returning(attempts.c.id))
-    connection.execute(sa.insert(attempt_deliveries).values(attempt_id=made.scalar_one(), position=work.position))
+    attempt_id = made.scalar_one()
+    rows = [{"attempt_id": attempt_id, "position": position} for position in work.positions]
+    connection.execute(sa.insert(attempt_deliveries), rows)
     return True
+
+
+def _further(connection: sa.Connection, head: sa.Row[Any]) -> tuple[Further, ...]:
+    """What waits behind a head and can go with it: what is sent and signed in the same way, within bounds."""
+    query = (
+        sa.select(deliveries.c.position, deliveries.c.id, deliveries.c.content_type, deliveries.c.signing)
+        .add_columns(contents.c.payload)
+        .join(contents, contents.c.id == deliveries.c.content_id)
+        .where(
+            deliveries.c.lane_id == head.lane_id,
+            deliveries.c.state == "waiting",
+            deliveries.c.position > head.position,
+        )
+        .order_by(deliveries.c.position)
+        .limit(BATCH_COUNT - 1)
+    )
+    size = len(head.payload)
+    further = []
+    for row in connection.execute(query):
+        size += len(row.payload)
+        if size > BATCH_BYTES or (row.content_type, row.signing) != (head.content_type, head.signing):
+            break
+        further.append(Further(row.position, row.id, row.payload))
+    return tuple(further)
 
 
 def _settle(connection: sa.Connection, work: Work, **values: object) -> None:

@@ -116,11 +116,11 @@ class Reports:
                 attempts=[_attempt(row) for row in tries],
             )
 
-    def told(self, repository_id: int, ref: str, old: str, new: str) -> tuple[str, float] | None:
-        """Who made this move, and when it was received, if it has been announced; the newest of several."""
+    def told(self, repository_id: int, ref: str, old: str, new: str) -> tuple[str, float, str] | None:
+        """Who made this move, when it was received, and its record, if it has been announced; the newest of several."""
         with self._database.read() as connection:
             row = connection.execute(
-                sa.select(events.c.pusher, events.c.received_at)
+                sa.select(events.c.pusher, events.c.received_at, events.c.record_id)
                 .where(
                     events.c.repository_id == repository_id,
                     events.c.ref == ref,
@@ -130,7 +130,7 @@ class Reports:
                 .order_by(events.c.id.desc())
                 .limit(1)
             ).first()
-            return None if row is None else (row.pusher, row.received_at)
+            return None if row is None else (row.pusher, row.received_at, row.record_id)
 
     def redeliver(self, delivery_id: str, now: float) -> DeliveryRow:
         """Have a delivery sent again, under its old id, before what waits behind it in its lane."""
