@@ -15,10 +15,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from gitserver import Server
 from receiver import Received, Receiver
+from refcast.store import Store
+from servers import ZERO, Server
 
-ZERO = "0" * 40
 SECRET = "a secret of the tests"
 
 
@@ -48,6 +48,14 @@ def kinds(book: list[Received]) -> list[str | None]:
 
 def ids(payload: Any) -> list[str]:
     return [commit["id"] for commit in payload["commits"]]
+
+
+def settled(server: Server, moves: int) -> bool:
+    """Whether so many moves of refs are announced, and nothing waits."""
+    with Store.open(server.state) as store:
+        rows = store.reports.deliveries(limit=1000)
+    told = {(row.ref, row.old, row.new) for row in rows}
+    return len(told) == moves and not server.entries() and {row.state for row in rows} == {"delivered"}
 
 
 class TestCodeup:
@@ -219,7 +227,7 @@ class TestTheServer:
             server.git("tag", "-m", "note", "v1")
             server.push("main", "v1")
             server.push(":v1")
-            server.wait_until(lambda: server.settled(4))
+            server.wait_until(lambda: settled(server, 4))
             listed = json.loads(server.refcast("delivery", "list", "--json").stdout)
             rendered = {}
             for one in listed:

@@ -125,7 +125,7 @@ endpoints = sa.Table(
     sa.Column("verify_tls", sa.Boolean, nullable=False),
     sa.Column("timeout", sa.Float, nullable=False),
     sa.Column("signing", sa.Text, nullable=False),
-    sa.Column("old_secret", sa.Text, nullable=False),
+    sa.Column("old_secret", GitText, nullable=False),
     sa.Column("old_secret_until", sa.Float, nullable=False),
     sa.Column("commits", sa.Integer),
     sa.Column("files", sa.Integer),
