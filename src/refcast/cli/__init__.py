@@ -21,7 +21,7 @@ from refcast.cli.repositories import install, render, uninstall
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--state",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # another user's is refused in our own words
     envvar="REFCAST_STATE",
     help="The state directory. Default: /var/lib/refcast if it is yours or you are root, else "
     "refcast in $XDG_STATE_HOME or ~/.local/state.",
