@@ -233,16 +233,18 @@ from refcast.errors import RefcastError
 
 try:
     urls.check_url(sys.argv[2])
-    dialects.get(sys.argv[3])
+    signs = dialects.get(sys.argv[3]).SIGNING != "none"
 except RefcastError as error:
     sys.exit(f"install.sh: {error}")
 print(re.sub("[^A-Za-z0-9._-]", "-", urlsplit(sys.argv[2]).hostname).strip("-._")[:64] or "endpoint")
-print(urls.masked(sys.argv[2]))
+print(urls.masked(sys.argv[2], hide_path=not signs))
+print(urls.masked(sys.argv[2], hide_path=True))
 EOF
 	) || exit 2
 	named=$name
 	name=${name:-$(printf '%s' "$facts" | sed 1q)}
-	masked=$(printf '%s' "$facts" | sed 1d)
+	masked=$(printf '%s' "$facts" | sed -n 2p)
+	hidden=$(printf '%s' "$facts" | sed -n 3p) # as refcast shows it where the path is the secret
 fi
 
 # ---- the program ----
@@ -357,6 +359,7 @@ if [ -n "$fresh" ]; then restart_worker; fi
 set_endpoint() {
 	if old=$(refcast endpoint show "$name" --json 2>/dev/null </dev/null); then
 		old=$(printf '%s' "$old" | "$venv/bin/python" -I -c 'import json, sys; print(json.load(sys.stdin)["url"])')
+		[ "$old" != "$hidden" ] || masked=$hidden
 		if [ -z "$named" ] && [ "$old" != "$masked" ]; then
 			die 2 "the endpoint $name has another URL, $old: pass --name $name to change it, or another --name to add one"
 		fi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,14 @@ def test_an_open_window_is_no_clock_set_back(world: World) -> None:
     assert world.send_all() == 0
     later(world, WINDOW)
     assert world.send_all() == 1
+
+
+def test_what_was_rendered_for_another_dialect_goes_alone(tmp_path: Path, receiver: Receiver) -> None:
+    with World(tmp_path) as world:
+        endpoint = world.endpoint(dialect="refcast", url=receiver.url, signing="none")
+        announce(world, "main:->A", "main:A>B")
+        world.store.endpoints.change(replace(endpoint, dialect="codescoring"))
+        announce(world, "main:B>C", "main:C>D")
+        later(world, WINDOW)
+        assert world.send_all() == 3
+        assert [len(one.json().get("events", [])) for one in receiver.book] == [0, 0, 2]

@@ -477,3 +477,47 @@ class TestSecrets:
     def keep(endpoint: Endpoint, body: bytes) -> Attempt:
         request = Request(endpoint.url, (), b"", 1.0)
         return attempt(endpoint, request, Response(0.1, 200, (), body), NOON, "delivered")
+
+
+class TestRetryAfter:
+    def test_no_push_overrides_it(self, world: World, receiver: Receiver) -> None:
+        receiver.answer = lambda _: (429, [("Retry-After", "3600")], b"")
+        world.endpoint(url=receiver.url)
+        announce(world, "main:->A")
+        assert world.send_all() == 1
+        for move in ("main:A>B", "main:B>C"):
+            world.clock.now += 120
+            announce(world, move)
+            assert world.send_all() == 0
+        world.clock.now += 3600
+        receiver.answer = lambda _: 200
+        assert world.send_all() == 3
+
+    def test_enabling_does(self, world: World, receiver: Receiver) -> None:
+        receiver.answers([(429, [("Retry-After", "3600")], b"")])
+        endpoint = world.endpoint(url=receiver.url)
+        announce(world, "main:->A")
+        world.send_all()
+        world.store.endpoints.enable(endpoint.id, world.clock())
+        assert world.send_all() == 1
+
+
+def test_a_try_that_ends_after_its_endpoint_was_enabled_does_not_set_the_schedule_back(
+    world: World, receiver: Receiver
+) -> None:
+    endpoint = world.endpoint(url=receiver.url)
+    receiver.answer = lambda _: 500
+    announce(world, "main:->A")
+    for wait in retry.SCHEDULE:
+        assert world.deliver().one()
+        world.clock.now += wait.total_seconds()
+
+    def enable(_: Received) -> int:
+        world.store.endpoints.enable(endpoint.id, world.clock())
+        return 500
+
+    receiver.answer = enable
+    assert world.deliver().one()
+    assert world.store.endpoints.get("ci").state == "active"
+    receiver.answer = lambda _: 200
+    assert world.send_all() == 1

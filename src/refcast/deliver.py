@@ -118,7 +118,7 @@ class Deliver:
                 now=datetime.fromtimestamp(started_at, UTC),
             )
             return request, self._transport.send(request)
-        except BadInput as error:  # a secret or URL that cannot be used, from a store that was edited by hand
+        except BadInput as error:  # a secret that the scheme cannot use, from a store that was edited by hand
             return request, Response(duration=0.0, error_class="protocol", error=str(error))
         except Exception as error:
             # The claimed lane must not stay claimed: a bug is a failed attempt like another.
@@ -149,18 +149,21 @@ class Deliver:
             log.info(
                 "%s: delivered %s: %s in %.0f ms", name, work.delivery_id, response.status, response.duration * 1e3
             )
-            window = work.endpoint.batch_window if work.endpoint.dialect in BATCHING else 0.0
+            window = work.endpoint.batch_window if work.dialect in BATCHING else 0.0
             self._store.lanes.delivered(work, kept, now, window)
         elif isinstance(decision, retry.RetryAt):
             due_at = decision.at.timestamp()
+            asked = retry.retry_after(response, datetime.fromtimestamp(now, UTC)) or timedelta(0)
+            not_before = now + min(asked, retry.LONGEST).total_seconds()
             if early:
-                asked = retry.retry_after(response, datetime.fromtimestamp(now, UTC)) or timedelta(0)
-                due_at = max(work.scheduled_at, now + min(asked, retry.LONGEST).total_seconds())
+                due_at = max(work.scheduled_at, not_before)
             at = datetime.fromtimestamp(due_at, UTC).isoformat(timespec="seconds")
             reason = masked(decision.reason, work.endpoint)
             log.warning("%s: %s failed: %s; next try %s", name, work.delivery_id, reason, at)
             kept = replace(kept, decision=f"retry at {at}")
-            self._store.lanes.retry(work, kept, step=step + 1, due_at=due_at, now=now, error=reason)
+            self._store.lanes.retry(
+                work, kept, step=step + 1, due_at=due_at, now=now, error=reason, not_before=not_before
+            )
         else:
             reason = masked(decision.reason, work.endpoint)
             log.error("%s: disabled: %s", name, reason)
@@ -169,7 +172,7 @@ class Deliver:
 
 def _gathered(work: Work) -> tuple[bytes, Mapping[str, str], str]:
     """Payload, headers and id of the request: the head's own, or those of a batch, the same for the same deliveries."""
-    dialect = dialects.get(work.endpoint.dialect)
+    dialect = dialects.get(work.dialect)
     if not work.further or not isinstance(dialect, dialects.Batching):
         return work.payload, work.headers, work.delivery_id
     ids = [work.delivery_id, *(one.delivery_id for one in work.further)]
@@ -238,7 +241,7 @@ def shown_url(endpoint: Endpoint) -> str:
 
 def _is_path_secret(endpoint: Endpoint) -> bool:
     dialect = dialects.DIALECTS.get(endpoint.dialect)
-    return dialect is not None and dialect.SIGNING == "none"
+    return (endpoint.signing or (dialect.SIGNING if dialect else "")) == "none"
 
 
 def masked(text: str, endpoint: Endpoint) -> str:
@@ -264,7 +267,7 @@ def _secrets(endpoint: Endpoint) -> list[str]:
         # A user name alone is a token.
         found |= {unquote(userinfo), unquote(password or user), base64.b64encode(basic).decode()}
     if _is_path_secret(endpoint):
-        found.add(unquote(parts.path.strip("/")))
+        found |= {unquote(parts.path.strip("/")), *(unquote(one) for one in parts.path.split("/") if len(one) >= 8)}
     for item in parts.query.split("&"):
         key, equals, value = item.partition("=")
         found.add(unquote_plus(value if equals else key))

@@ -92,7 +92,7 @@ class Worker:
             for thread in threads:
                 thread.join()
             refresh_notice(self._state, self._store, self._clock())
-            left = self._store.lanes.is_pending() or self._store.intake.asides() or self._has_records()
+            left = self._store.lanes.is_pending() or self._store.intake.asides() or self.has_records()
             return not left
 
     def run(self, *, on_demand: bool = False) -> None:
@@ -101,7 +101,7 @@ class Worker:
             with lock(self._state):
                 self._serve(on_demand=on_demand)
             # The lock is dropped: a hook whose record came meanwhile has seen a worker that was leaving.
-            if self._stopping.is_set() or not self._has_records():
+            if self._stopping.is_set() or not (self.has_records() or self._store.lanes.is_pending()):
                 return
 
     def _serve(self, *, on_demand: bool) -> None:
@@ -134,7 +134,7 @@ class Worker:
             self._deliver.pull_back()
             refresh_notice(self._state, self._store, self._looked_at)
             retried = any(aside.retry_at is not None for aside in self._store.intake.asides())
-            return retried or self._store.lanes.is_pending() or self._has_records()
+            return retried or self._store.lanes.is_pending() or self.has_records()
         except (RefcastError, OSError) as error:
             # A full disk, a store that is locked or gone: the spool keeps what comes until the cause is gone.
             log.error("%s; trying again in %.0f s", error, POLL_SECONDS)
@@ -150,7 +150,7 @@ class Worker:
             self._threads.wake()
         return not self._stopping.is_set()
 
-    def _has_records(self) -> bool:
+    def has_records(self) -> bool:
         """Whether the spool holds a whole record that is not set aside."""
         resting = {aside.path for aside in self._store.intake.asides()}
         return any(str(path) not in resting and spool.is_complete(path) for path in spool.files(self._spool))
@@ -163,15 +163,22 @@ class Worker:
             if due_at is not None:
                 left = min(left, max(0.0, due_at - self._clock()))
         heard = [self._wake_read] if inotify is None else [self._wake_read, inotify]
-        select.select(heard, [], [], left)
+        ready, _, _ = select.select(heard, [], [], left)
+        if self._wake_read in ready:
+            with contextlib.suppress(OSError):
+                os.read(self._wake_read, 4096)
         if inotify is not None:
             inotify.read(timeout=0)
 
     def _send_what_is_due(self) -> None:
         """Deliver until no lane is due, or the worker stops. Runs in each of the threads."""
         try:
+            sent = False
             while not self._stopping.is_set() and self._deliver.one():
-                pass
+                sent = True
+            if sent:
+                with contextlib.suppress(OSError):
+                    os.write(self._wake_write, b"x")  # a lane may be due sooner than the main thread knows
         except StateError as error:
             log.error("%s; trying again in %.0f s", error, POLL_SECONDS)
         except Exception:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from receiver import Receiver
+from receiver import Received, Receiver
 from refcast.cli import main
-from refcast.cli.common import safe
+from refcast.cli.common import App, safe
 from refcast.dialects import DIALECTS
 from refcast.spool import files
 
@@ -300,6 +300,41 @@ class TestDelivery:
         assert status.exit_code == 1
         assert "no worker runs" in status.stdout
 
+    def test_a_push_during_a_drain_has_a_worker_started_for_it(
+        self, run: Run, pushed: Path, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        woken: list[App] = []
+
+        def wake(app: App) -> None:
+            woken.append(app)
+
+        monkeypatch.setattr("refcast.cli.common.App.wake", wake)
+
+        def push_meanwhile(_: Received) -> int:
+            subprocess.run(["git", "-C", str(tmp_path / "work"), "push", "-q", str(pushed), "main:later"], check=True)
+            return 200
+
+        receiver.answer = push_meanwhile
+        (row,) = json.loads(run("delivery", "list", "--json").stdout)
+        run("delivery", "redeliver", row["id"])
+        woken.clear()
+        assert run("worker", "--drain").exit_code == 1
+        assert len(woken) == 1
+        receiver.answer = lambda _: 200
+        assert run("worker", "--drain").exit_code == 0
+
+    def test_redeliver_all_or_none(self, run: Run, pushed: Path) -> None:
+        (row,) = json.loads(run("delivery", "list", "--json").stdout)
+        refusal(run("delivery", "redeliver", row["id"], "nonsense"), 2)
+        assert json.loads(run("status", "--json").stdout)["deliveries"] == {"delivered": 1}
+
+    def test_what_waits_keeps_its_scheme_so_the_secret_must_fit(self, run: Run, pushed: Path) -> None:
+        (row,) = json.loads(run("delivery", "list", "--json").stdout)
+        run("delivery", "redeliver", row["id"])
+        words = ("endpoint", "edit", "ci", "--signing", "hub-sha256", "--secret-env", "S")
+        assert "codeup-token" in refusal(run(*words, env={"S": "two\nlines"}), 2)
+        assert run(*words, env={"S": "one line"}).exit_code == 0
+
     def test_a_held_delivery_is_said_to_be(self, run: Run, pushed: Path) -> None:
         (row,) = json.loads(run("delivery", "list", "--json").stdout)
         run("endpoint", "disable", "ci")
@@ -381,6 +416,31 @@ class TestSigning:
             "endpoint", "add", "ci", "http://u:p@h/", "--secret-env", "S", "--signing", "bearer", env={"S": "s3cret"}
         )
         assert "Authorization" in refusal(result, 2)
+
+    def test_a_url_from_a_file(self, run: Run, installed: Path, receiver: Receiver, tmp_path: Path) -> None:
+        (tmp_path / "url").write_text(f"{receiver.url}hunter2\n")
+        run("endpoint", "add", "chat", "--dialect", "slack", "--url-file", str(tmp_path / "url"))
+        assert run("endpoint", "test", "chat").exit_code == 0
+        assert receiver.wait_for(1)[0].path == "/hunter2"
+        assert "one way" in refusal(run("endpoint", "edit", "chat", "--url", "http://h/", "--url-file", "x"), 2)
+        assert "--url-file" in refusal(run("endpoint", "add", "other"), 2)
+
+    def test_an_empty_secret_is_none(self, run: Run, installed: Path) -> None:
+        refusal(run("endpoint", "add", "ci", "http://h/", "--secret-file", ""), 2)
+        assert "empty" in refusal(run("endpoint", "add", "ci", "http://h/", "--secret-file", "/dev/null"), 2)
+        assert "empty" in refusal(run("endpoint", "add", "ci", "http://h/", "--secret-env", "S", env={"S": ""}), 2)
+
+    def test_a_list_that_the_dialect_has_not(self, run: Run, installed: Path) -> None:
+        line = refusal(run("endpoint", "add", "ci", "http://h/", "--dialect", "slack", "--max-files", "3"), 2)
+        assert "github" in line
+
+    def test_an_old_secret_must_fit_the_new_scheme(self, run: Run, installed: Path) -> None:
+        words = ("--secret-env", "S")
+        run("endpoint", "add", "ci", "http://h/", "--signing", "bearer", *words, env={"S": "whsec_!!!"})
+        result = run(
+            "endpoint", "edit", "ci", "--signing", "standard-webhooks", "--keep-old-secret", "5", *words, env={"S": "n"}
+        )
+        assert "whsec_" in refusal(result, 2)
 
     def test_a_scheme_without_a_secret(self, run: Run, installed: Path) -> None:
         assert "--secret-file" in refusal(run("endpoint", "add", "ci", "http://h/", "--signing", "bearer"), 2)

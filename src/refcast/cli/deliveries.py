@@ -95,7 +95,8 @@ def show(app: App, delivery_id: str, as_json: bool) -> None:
 def redeliver(app: App, delivery_ids: tuple[str, ...], as_json: bool) -> None:
     """Send deliveries again, under their old ids and with their old content, signed anew."""
     with app.store() as store:
-        rows = [store.reports.redeliver(one, time.time()) for one in delivery_ids]
+        found = [store.reports.delivery(one).row.id for one in delivery_ids]  # all of them, or none
+        rows = [store.reports.redeliver(one, time.time()) for one in found]
     app.wake()
     if as_json:
         show_json([_facts(row) for row in rows])

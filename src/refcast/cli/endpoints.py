@@ -14,7 +14,7 @@ import click
 from refcast import deliver, dialects
 from refcast.cli.common import App, json_option, pass_app, say, show_json, table, when
 from refcast.cli.exchange import attempt_facts, show_exchange
-from refcast.cli.options import changed, endpoint_options, rotated
+from refcast.cli.options import changed, check_frozen, endpoint_options, read_url, rotated
 from refcast.errors import BadInput
 from refcast.model import Endpoint, Hook
 from refcast.store import Store
@@ -30,16 +30,22 @@ def endpoint() -> None:
 
 @endpoint.command()
 @click.argument("name")
-@click.argument("url")
+@click.argument("url", required=False)
 @endpoint_options
 @json_option
 @pass_app
-def add(app: App, /, name: str, url: str, as_json: bool, **options: Any) -> None:
+def add(app: App, /, name: str, url: str | None, as_json: bool, **options: Any) -> None:
     """Add an endpoint. Every repository that is installed announces to it what it wants."""
     dialect = dialects.get(options["dialect"] or "refcast")
-    new = Endpoint(id=0, name=name, url=url, dialect=dialect.NAME, content_type=dialect.CONTENT_TYPES[0])
+    address = read_url(url, options["url_file"])
+    if address is None:
+        raise BadInput("an endpoint needs a URL: write it behind the name, or into a file for --url-file")
+    new = Endpoint(id=0, name=name, url=address, dialect=dialect.NAME, content_type=dialect.CONTENT_TYPES[0])
+    new = changed(new, options)
+    if options["secret_file"] is not None and not new.secret:
+        raise BadInput(f"the secret file {options['secret_file']!r} is empty: requests would go unsigned")
     with app.store() as store:
-        added = store.endpoints.add(changed(new, options), time.time())
+        added = store.endpoints.add(new, time.time())
         _shown(store, added, as_json)
 
 
@@ -69,7 +75,7 @@ def edit(
     """Change an endpoint. What waits for it keeps its content, and goes to the new URL with the new secret."""
     with app.store() as store:
         old = store.endpoints.get(name)
-        new = replace(old, name=rename or old.name, url=url or old.url)
+        new = replace(old, name=rename or old.name, url=read_url(url, options["url_file"]) or old.url)
         if options["dialect"] and options["dialect"] != old.dialect:
             dialect = dialects.get(options["dialect"])
             new = replace(new, dialect=dialect.NAME, content_type=dialect.CONTENT_TYPES[0], signing="")
@@ -78,6 +84,7 @@ def edit(
             new = rotated(old, new, keep_old_secret)
         elif new.secret != old.secret:
             new = replace(new, old_secret="", old_secret_until=0.0)
+        check_frozen(new, store.endpoints.frozen_schemes(old.id))
         store.endpoints.change(new)
         _shown(store, store.endpoints.get(new.name), as_json)
 

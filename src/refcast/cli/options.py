@@ -30,6 +30,11 @@ def endpoint_options(function: F) -> F:
     for option in reversed(
         [
             click.option("--dialect", help=f"What the receiver understands: {', '.join(dialects.DIALECTS)}."),
+            click.option(
+                "--url-file",
+                type=click.Path(),
+                help="Read the URL from a file, or - for standard input: where it holds a secret, `ps` would show it.",
+            ),
             click.option("--content-type", help="json or form, where the dialect has both."),
             click.option("--secret-file", type=click.Path(), help="Read the secret from a file; - for standard input."),
             click.option("--secret-env", metavar="NAME", help="Read the secret from an environment variable."),
@@ -91,6 +96,9 @@ def changed(one: Endpoint, options: dict[str, Any]) -> Endpoint:
     secret = one.secret if secret is None else secret
     one = replace(one, secret=secret, signing=one.signing if options["signing"] is None else options["signing"])
     _check_signing(one)
+    if options["max_files"] is not None and not dialect.FILES:
+        able = ", ".join(name for name, known in dialects.DIALECTS.items() if known.FILES)
+        raise BadInput(f"{dialect.NAME} lists no files: --max-files goes with {able}")
     window = options["batch_window"]
     if window is not None and not isinstance(dialect, dialects.Batching):
         raise BadInput(f"{dialect.NAME} sends each event alone: --batch-window goes with {', '.join(deliver.BATCHING)}")
@@ -135,6 +143,7 @@ def rotated(old: Endpoint, new: Endpoint, hours: float) -> Endpoint:
         raise BadInput(f"{scheme} signs with one secret only, so the old one cannot stay valid; able to: {able}")
     if not 0 < hours <= 24 * 365:
         raise BadInput(f"{hours:g} hours cannot be: use more than 0, up to a year")
+    signing.check(scheme, old.secret)
     if not old.secret or new.secret == old.secret:
         raise BadInput(
             "there is no old secret to keep: give the new one with --secret-file, --secret-env or --ask-secret"
@@ -142,20 +151,42 @@ def rotated(old: Endpoint, new: Endpoint, hours: float) -> Endpoint:
     return replace(new, old_secret=old.secret, old_secret_until=time.time() + hours * 3600)
 
 
+def check_frozen(one: Endpoint, schemes: set[str]) -> None:
+    """BadInput where what waits is signed by a scheme that cannot use the endpoint's secret: it could never be sent."""
+    for scheme in schemes:
+        try:
+            signing.check(scheme, one.secret)
+        except BadInput as error:
+            raise BadInput(
+                f"deliveries that wait are to be signed by {scheme}, and {error}; let them go first"
+            ) from error
+
+
+def read_url(url: str | None, file: str | None) -> str | None:
+    """The URL as it was written, or as a file has it; None for neither. BadInput for both."""
+    if url is not None and file is not None:
+        raise BadInput("give the URL in one way: on the command line, or by --url-file")
+    return url if file is None else _read(file, "URL")
+
+
+def _read(file: str, what: str) -> str:
+    try:
+        with click.open_file(file, "rb") as opened:
+            return os.fsdecode(opened.read(65536)).rstrip("\r\n")
+    except OSError as error:
+        raise BadInput(f"cannot read the {what} from {file!r}: {error.strerror}") from error
+
+
 def _secret(options: dict[str, Any]) -> str | None:
     """The secret that the options lead to; None if they name none. It is never an argument: `ps` would show it."""
-    ways = [key for key in ("secret_file", "secret_env", "ask_secret") if options[key]]
-    if len(ways) > 1:
+    ways = [key for key in ("secret_file", "secret_env") if options[key] is not None]
+    if len(ways) + options["ask_secret"] > 1:
         raise BadInput("give the secret in one way: --secret-file, --secret-env or --ask-secret")
-    if options["secret_file"]:
-        try:
-            with click.open_file(options["secret_file"], "rb") as file:
-                return os.fsdecode(file.read(65536)).rstrip("\r\n")
-        except OSError as error:
-            raise BadInput(f"cannot read the secret from {options['secret_file']}: {error.strerror}") from error
-    if options["secret_env"]:
-        try:
-            return os.environ[options["secret_env"]]
-        except KeyError:
-            raise BadInput(f"there is no environment variable {options['secret_env']}") from None
+    if options["secret_file"] is not None:
+        return _read(options["secret_file"], "secret")
+    if options["secret_env"] is not None:
+        secret = os.environ.get(options["secret_env"])
+        if not secret:
+            raise BadInput(f"the environment variable {options['secret_env']!r} is not set, or empty")
+        return secret
     return str(click.prompt("Secret", hide_input=True)) if options["ask_secret"] else None

@@ -45,7 +45,10 @@ def worker(context: click.Context, app: App, drain: bool, on_demand: bool) -> No
                 signal.signal(number, lambda *_: one.stop())
             try:
                 if drain:
-                    context.exit(0 if one.drain() else 1)
+                    done = one.drain()
+                    if one.has_records():
+                        app.wake()  # a hook that saw this one run has started none for its record
+                    context.exit(0 if done else 1)
                 one.run(on_demand=on_demand)
             finally:
                 one.close()

@@ -119,8 +119,7 @@ def render(
     """Print what a push would send; send nothing, and sign nothing.
 
     OLD and NEW are whole ids; 0 stands for the zero id. Of a move that has been announced already it prints the body
-    that was sent, with the pusher and the time of then; only the list of a new branch may differ, if other refs have
-    moved since.
+    that was sent, with the pusher and the time of then; what depends on other refs may differ if these have moved.
     """
     update = RefUpdate(_id(old), _id(new), ref)
     if not ref.startswith("refs/"):

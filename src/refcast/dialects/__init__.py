@@ -31,6 +31,8 @@ class Dialect(Protocol):
     """A key of `signing.SCHEMES`: how its requests are signed where the endpoint does not say otherwise."""
     COMMITS: int | None
     """How many commits the system lists at most; None where the settings decide. An endpoint may say otherwise."""
+    FILES: bool
+    """Whether it lists the files of a commit."""
 
     def render(self, event: Event, hook: Hook = NO_HOOK) -> list[Message]:
         """The requests that the system would make of this event, in sending order; none if it has none."""

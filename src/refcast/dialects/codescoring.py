@@ -17,6 +17,7 @@ NAME = "codescoring"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "codescoring-token"
 COMMITS: int | None = None
+FILES = True
 
 OPENING, CLOSING = b'{"events":[', b"]}"
 """What stands around the events of an encoded envelope."""

@@ -16,6 +16,7 @@ NAME = "codeup"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "codeup-token"
 COMMITS: int | None = None
+FILES = False
 
 KINDS = {"push": "Push Hook", "tag_push": "Tag Push Hook"}
 

@@ -18,6 +18,7 @@ NAME = "gitea"
 CONTENT_TYPES: tuple[str, ...] = ("json", "form")
 SIGNING = "gitea"
 COMMITS: int | None = None
+FILES = True
 
 FAMILIES = ("Forgejo", "Gitea", "Gogs", "GitHub")
 

@@ -20,6 +20,7 @@ SIGNING = "gitlab-token"
 KINDS = {"push": "Push Hook", "tag_push": "Tag Push Hook"}
 
 COMMITS: int | None = 20
+FILES = True
 """How many commits a push lists at most, the newest."""
 
 VERSION = "17.4.0"

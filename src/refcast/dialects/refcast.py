@@ -15,6 +15,7 @@ NAME = "refcast"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "standard-webhooks"
 COMMITS: int | None = None
+FILES = True
 
 VERSION = 1
 

@@ -16,6 +16,7 @@ NAME = "slack"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "none"
 COMMITS: int | None = 20
+FILES = False
 
 TEXT = 4_000
 """Slack cuts a text at 40,000 characters, and breaks a longer one than this into several messages."""

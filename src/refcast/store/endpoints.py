@@ -32,6 +32,7 @@ class Endpoints:
                     step=0,
                     due_at=now,
                     scheduled_at=now,
+                    not_before=0.0,
                     nudged_at=0.0,
                     last_error="",
                 )
@@ -76,9 +77,17 @@ class Endpoints:
             connection.execute(
                 sa.update(lanes)
                 .where(lanes.c.endpoint_id == number)
-                .values(step=0, due_at=now, scheduled_at=now, failing_since=None, last_error="")
+                .values(step=0, due_at=now, scheduled_at=now, not_before=0.0, failing_since=None, last_error="")
             )
             return _waiting(connection, number)
+
+    def frozen_schemes(self, number: int) -> set[str]:
+        """The signing schemes of what waits for it, which were fixed when it was rendered."""
+        query = sa.select(deliveries.c.signing).where(
+            deliveries.c.endpoint_id == number, deliveries.c.state == "waiting"
+        )
+        with self._database.read() as connection:
+            return set(connection.execute(query.distinct()).scalars())
 
     def waiting(self, number: int) -> int:
         """How many deliveries wait for it."""

@@ -257,7 +257,8 @@ def _ids(connection: sa.Connection, table: sa.Table, rows: list[dict[str, object
 
 
 def _nudge(connection: sa.Connection, lane_ids: set[object], now: float) -> None:
-    """A recovered endpoint must not wait for days behind a head that sleeps: a new event has it tried now."""
+    """A recovered endpoint must not wait for days behind a head that sleeps: a new event has it tried now, or when it
+    has asked to be tried."""
     connection.execute(
         sa.update(lanes)
         .where(
@@ -267,7 +268,7 @@ def _nudge(connection: sa.Connection, lane_ids: set[object], now: float) -> None
             # One that lies ahead was noted before the clock was set back.
             sa.or_(lanes.c.nudged_at <= now - NUDGE_SECONDS, lanes.c.nudged_at > now),
         )
-        .values(due_at=now, nudged_at=now)
+        .values(due_at=sa.func.max(now, lanes.c.not_before), nudged_at=now)
     )
 
 

@@ -41,6 +41,8 @@ class Work:
     position: int
     delivery_id: str
     headers: Mapping[str, str]
+    dialect: str
+    """Of the content, which may not be the endpoint's any more."""
     payload: bytes = field(repr=False)
     content_type: str
     signing: str
@@ -97,8 +99,8 @@ class Lanes:
             connection.execute(sa.update(lanes).values(claimed=False))
 
     def claim(self, now: float, batching: Collection[str] = ()) -> Work | None:
-        """Claim the lane that has been due longest and has something to send; None if there is none. An endpoint of
-        one of the dialects `batching` gets what waits behind the head as well."""
+        """Claim the lane that has been due longest and has something to send; None if there is none. What waits
+        behind a head in one of the dialects `batching` goes with it."""
         head = (
             sa.select(sa.func.min(deliveries.c.position))
             .where(deliveries.c.lane_id == lanes.c.id, deliveries.c.state == "waiting")
@@ -121,12 +123,12 @@ class Lanes:
                 return None
             connection.execute(sa.update(lanes).where(lanes.c.id == lane.id).values(claimed=True))
             delivery = connection.execute(
-                sa.select(deliveries, contents.c.payload)
+                sa.select(deliveries, contents.c.payload, contents.c.dialect)
                 .join(contents, contents.c.id == deliveries.c.content_id)
                 .where(deliveries.c.position == lane.head)
             ).one()
             endpoint = connection.execute(sa.select(endpoints).where(endpoints.c.id == lane.endpoint_id)).one()
-            further = _further(connection, delivery) if endpoint.dialect in batching else ()
+            further = _further(connection, delivery) if delivery.dialect in batching else ()
             return Work(
                 lane_id=lane.id,
                 step=lane.step,
@@ -135,6 +137,7 @@ class Lanes:
                 position=delivery.position,
                 delivery_id=delivery.id,
                 headers=delivery.headers,
+                dialect=delivery.dialect,
                 payload=delivery.payload,
                 content_type=delivery.content_type,
                 signing=delivery.signing,
@@ -156,21 +159,53 @@ class Lanes:
                     deliveries.c.lane_id == work.lane_id, deliveries.c.state == "waiting"
                 )
                 due_at = min(now + window, max(now, (connection.execute(oldest).scalar() or now) + window))
-            _settle(connection, work, step=0, due_at=due_at, scheduled_at=due_at, failing_since=None, last_error="")
+            _settle(
+                connection,
+                work,
+                step=0,
+                due_at=due_at,
+                scheduled_at=due_at,
+                not_before=0.0,
+                failing_since=None,
+                last_error="",
+            )
 
-    def retry(self, work: Work, attempt: Attempt, *, step: int, due_at: float, now: float, error: str) -> None:
-        """The head stays where it is and is tried again at `due_at`."""
+    def retry(
+        self,
+        work: Work,
+        attempt: Attempt,
+        *,
+        step: int,
+        due_at: float,
+        now: float,
+        error: str,
+        not_before: float = 0.0,
+    ) -> None:
+        """The head stays where it is and is tried again at `due_at`; whatever comes, not before `not_before`."""
         with self._database.write() as connection:
             _note(connection, work, attempt)
+            if _is_overtaken(connection, work):
+                _settle(connection, work)
+                return
             since = sa.func.coalesce(lanes.c.failing_since, now)
             _settle(
-                connection, work, step=step, due_at=due_at, scheduled_at=due_at, failing_since=since, last_error=error
+                connection,
+                work,
+                step=step,
+                due_at=due_at,
+                scheduled_at=due_at,
+                not_before=not_before,
+                failing_since=since,
+                last_error=error,
             )
 
     def disable(self, work: Work, attempt: Attempt, *, now: float, reason: str) -> None:
         """The endpoint gets nothing more until a person enables it; all that waits is held."""
         with self._database.write() as connection:
             _note(connection, work, attempt)
+            if _is_overtaken(connection, work):
+                _settle(connection, work)
+                return
             connection.execute(
                 sa.update(endpoints).where(endpoints.c.id == work.endpoint.id).values(state="disabled", reason=reason)
             )
@@ -210,7 +245,7 @@ class Lanes:
             connection.execute(
                 sa.update(lanes)
                 .where(lanes.c.id == lane.lane_id, lanes.c.due_at == lane.due_at)
-                .values(due_at=due_at, scheduled_at=due_at)
+                .values(due_at=due_at, scheduled_at=due_at, not_before=0.0)
             )
 
     def failing(self) -> list[Failing]:
@@ -241,11 +276,17 @@ def _note(connection: sa.Connection, work: Work, attempt: Attempt) -> bool:
     return True
 
 
+def _is_overtaken(connection: sa.Connection, work: Work) -> bool:
+    """Whether somebody has enabled the endpoint while its request was under way: its schedule begins anew."""
+    step = connection.execute(sa.select(lanes.c.step).where(lanes.c.id == work.lane_id)).scalar()
+    return step is not None and step < work.step
+
+
 def _further(connection: sa.Connection, head: sa.Row[Any]) -> tuple[Further, ...]:
     """What waits behind a head and can go with it: what is sent and signed in the same way, within bounds."""
     query = (
         sa.select(deliveries.c.position, deliveries.c.id, deliveries.c.content_type, deliveries.c.signing)
-        .add_columns(contents.c.payload)
+        .add_columns(contents.c.payload, contents.c.dialect)
         .join(contents, contents.c.id == deliveries.c.content_id)
         .where(
             deliveries.c.lane_id == head.lane_id,
@@ -255,11 +296,12 @@ def _further(connection: sa.Connection, head: sa.Row[Any]) -> tuple[Further, ...
         .order_by(deliveries.c.position)
         .limit(BATCH_COUNT - 1)
     )
+    alike = (head.dialect, head.content_type, head.signing)
     size = len(head.payload)
     further = []
     for row in connection.execute(query):
         size += len(row.payload)
-        if size > BATCH_BYTES or (row.content_type, row.signing) != (head.content_type, head.signing):
+        if size > BATCH_BYTES or (row.dialect, row.content_type, row.signing) != alike:
             break
         further.append(Further(row.position, row.id, row.payload))
     return tuple(further)

@@ -144,6 +144,7 @@ lanes = sa.Table(
     sa.Column("step", sa.Integer, nullable=False, comment="failed scheduled tries of the head; 0 when all is well"),
     sa.Column("due_at", sa.Float, nullable=False, comment="the next try, not before"),
     sa.Column("scheduled_at", sa.Float, nullable=False, comment="when the schedule alone would try"),
+    sa.Column("not_before", sa.Float, nullable=False, comment="what the endpoint has asked for (Retry-After)"),
     sa.Column("nudged_at", sa.Float, nullable=False, comment="when a new event last brought the next try to now"),
     sa.Column("failing_since", sa.Float, comment="NULL when the last try succeeded"),
     sa.Column("last_error", sa.Text, nullable=False),
