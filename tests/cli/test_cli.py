@@ -360,6 +360,15 @@ class TestRepositories:
         done = json.loads(run("install", "--all", str(tmp_path / "srv"), "--json").stdout)
         assert {Path(one["repository"]) for one in done} == paths
 
+    def test_one_that_cannot_be_installed_keeps_no_other_of_a_tree_from_it(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "srv").mkdir()
+        good = make_bare(tmp_path / "srv" / "good.git")
+        make_bare(tmp_path / "srv" / "new.git", "--object-format=sha256")
+        for verb in ("install", "uninstall"):
+            result = run(verb, "--all", str(tmp_path / "srv"), "--json")
+            assert [Path(one["repository"]) for one in json.loads(result.stdout)] == [good]
+            assert "new.git is a sha256 repository" in refusal(result, 4)
+
     def test_hooks_that_were_changed_need_a_person(self, run: Run, installed: Path) -> None:
         (installed / "hooks" / "update").write_text("#!/bin/sh\nexit 0\n")
         result = run("status")

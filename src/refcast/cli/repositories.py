@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -38,13 +37,21 @@ ALL = click.option(
 @click.option("--shared", is_flag=True, help="Even if the hooks directory serves other repositories as well.")
 @json_option
 @pass_app
-def install(app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], shared: bool, as_json: bool) -> None:
+@click.pass_context
+def install(
+    context: click.Context,
+    app: App,
+    repositories: tuple[Path, ...],
+    roots: tuple[Path, ...],
+    shared: bool,
+    as_json: bool,
+) -> None:
     """Have pushes to bare repositories announced.
 
     What is installed already is checked and upgraded. The hooks that are there keep running. The state directory is
-    made if there is none.
+    made if there is none. Of a tree, what cannot be installed is named and left out; the exit code is 4 then.
     """
-    places = [installing.place(path) for path in _given(repositories, roots)]
+    places, refused = _given(repositories, roots)
     installing.create_state(app.state)
     with app.store() as store:
         done = list(installing.install(places, app.state, store, shared=shared, now=time.time()))
@@ -53,11 +60,12 @@ def install(app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], s
         show_json(
             [{"repository": str(place.repository), "hooks": str(place.hooks), "done": what} for place, what in done]
         )
-        return
-    for place, what in done:
-        click.echo(f"{safe(str(place.repository))}: {what}")
-    if none:
-        click.echo("no endpoint yet: add one with `refcast endpoint add NAME URL`")
+    else:
+        for place, what in done:
+            click.echo(f"{safe(str(place.repository))}: {what}")
+        if none:
+            click.echo("no endpoint yet: add one with `refcast endpoint add NAME URL`")
+    _name(context, refused)
 
 
 @click.command()
@@ -65,9 +73,12 @@ def install(app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], s
 @ALL
 @json_option
 @pass_app
-def uninstall(app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], as_json: bool) -> None:
+@click.pass_context
+def uninstall(
+    context: click.Context, app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...], as_json: bool
+) -> None:
     """Take the hooks out again. Exactly what was there before comes back; endpoints and deliveries stay."""
-    places = [installing.place(path) for path in _given(repositories, roots)]
+    places, refused = _given(repositories, roots)
     done = [(place, "uninstalled" if installing.uninstall(place) else "was not installed") for place in places]
     # The repository is what is to be freed, also where the state directory is gone or another user's.
     with suppress(StateError), app.store() as store:
@@ -75,18 +86,36 @@ def uninstall(app: App, repositories: tuple[Path, ...], roots: tuple[Path, ...],
             store.repositories.watch(str(place.repository), watched=False)
     if as_json:
         show_json([{"repository": str(place.repository), "done": what} for place, what in done])
-        return
-    for place, what in done:
-        click.echo(f"{safe(str(place.repository))}: {what}")
+    else:
+        for place, what in done:
+            click.echo(f"{safe(str(place.repository))}: {what}")
+    _name(context, refused)
 
 
-def _given(repositories: tuple[Path, ...], roots: tuple[Path, ...]) -> Iterator[Path]:
+def _given(
+    repositories: tuple[Path, ...], roots: tuple[Path, ...]
+) -> tuple[list[installing.Place], list[RepositoryError]]:
+    """The repositories that are named, and those found below the roots; of the latter, also what cannot be used."""
     found = [path for root in roots for path in installing.find(root)]
     if roots and not found:
         raise BadInput(f"there is no bare repository below {', '.join(map(str, roots))}")
     if not repositories and not roots:
         raise BadInput("name a repository, or a directory of repositories with --all")
-    yield from dict.fromkeys([*repositories, *found])
+    places = {path: installing.place(path) for path in repositories}
+    refused = []
+    for path in found:
+        try:
+            places[path] = installing.place(path)
+        except RepositoryError as error:
+            refused.append(error)
+    return list(places.values()), refused
+
+
+def _name(context: click.Context, refused: list[RepositoryError]) -> None:
+    for error in refused:
+        click.echo(f"refcast: {safe(str(error))}", err=True)
+    if refused:
+        context.exit(RepositoryError.exit_code)
 
 
 @click.command()
