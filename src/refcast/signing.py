@@ -249,9 +249,12 @@ def sign(
     return found.signed(Material(used, payload, body, delivery_id, now))
 
 
-def check(scheme: str, secret: str) -> None:
-    """BadInput where `sign` would raise it: for whoever takes the secret in, before anything is sent."""
-    sign(scheme, secrets=[secret], payload=b"", body=b"", delivery_id="", now=datetime(2000, 1, 1, tzinfo=UTC))
+def check(scheme: str, secret: str) -> set[str]:
+    """The names of the headers that `sign` will give, and BadInput where it would raise it: for whoever takes the
+    secret in, before anything is sent."""
+    return set(
+        sign(scheme, secrets=[secret], payload=b"", body=b"", delivery_id="", now=datetime(2000, 1, 1, tzinfo=UTC))
+    )
 
 
 def spellings(secret: str) -> set[str]:

@@ -369,6 +369,12 @@ class TestRepositories:
             assert [Path(one["repository"]) for one in json.loads(result.stdout)] == [good]
             assert "new.git is a sha256 repository" in refusal(result, 4)
 
+    def test_pushes_that_never_finished_are_seen(self, run: Run, installed: Path, state: Path) -> None:
+        intent = state / "spool" / str(os.geteuid()) / "99999999-1.push"
+        intent.write_bytes(f"refcast 1 intent\0repository={installed}\0".encode())
+        assert json.loads(run("status", "--json").stdout)["pushes_unfinished"] == 1
+        assert "1 pushes that were refused or killed" in run("status").stdout
+
     def test_hooks_that_were_changed_need_a_person(self, run: Run, installed: Path) -> None:
         (installed / "hooks" / "update").write_text("#!/bin/sh\nexit 0\n")
         result = run("status")

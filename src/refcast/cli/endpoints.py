@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -19,8 +18,6 @@ from refcast.errors import BadInput
 from refcast.model import Endpoint, Hook
 from refcast.store import Store
 from refcast.transport import Transport
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group()

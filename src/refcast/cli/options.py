@@ -5,24 +5,18 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from refcast import deliver, dialects, signing, urls
+from refcast.cli.common import F
 from refcast.errors import BadInput
 from refcast.model import Endpoint
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-
-
-_NO_REQUEST: Any = {"payload": b"", "body": b"", "delivery_id": "", "now": datetime(2000, 1, 1, tzinfo=UTC)}
 
 
 def endpoint_options(function: F) -> F:
@@ -122,12 +116,11 @@ def _check_signing(one: Endpoint) -> None:
     """BadInput for a secret that the scheme cannot use, and for headers that would stand twice."""
     dialect = dialects.get(one.dialect)
     scheme = one.signing or dialect.SIGNING
-    signing.check(scheme, one.secret)
+    mine = {name.lower() for name in signing.check(scheme, one.secret)}
     if one.secret and scheme == "none":
         raise BadInput(f"{dialect.NAME} signs nothing: leave the secret out, or say how with --signing")
     if one.signing and one.signing != "none" and not one.secret:
         raise BadInput(f"the signing scheme {one.signing} needs a secret: --secret-file, --secret-env or --ask-secret")
-    mine = {name.lower() for name in signing.sign(scheme, secrets=[one.secret], **_NO_REQUEST)}
     theirs = {name.lower() for name in dialect.headers("", "")}
     if mine & theirs:
         raise BadInput(f"the header {min(mine & theirs)} is one of the dialect's own: let another carry the secret")

@@ -92,6 +92,7 @@ def status(context: click.Context, app: App, as_json: bool) -> None:
             "deliveries": store.reports.counts(),
             "backlog": [asdict(one) for one in store.reports.backlog()],
             "records_waiting": _records_waiting(app.state),
+            "pushes_unfinished": _pushes_unfinished(app.state),
             "records_aside": len(asides := store.intake.asides()),
         }
         needs = [f"endpoint {one.name} is disabled: {one.reason}" for one in endpoints if one.state == "disabled"]
@@ -128,6 +129,8 @@ def _print_status(facts: dict[str, Any]) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in sorted(facts["deliveries"].items()))
     click.echo(f"deliveries    {counts or 'none yet'}")
     click.echo(f"records       {facts['records_waiting']} in the spool, {facts['records_aside']} set aside")
+    if facts["pushes_unfinished"]:
+        click.echo(f"unfinished    {facts['pushes_unfinished']} pushes that were refused or killed after `update`")
     if facts["backlog"]:
         click.echo()
         table(
@@ -144,6 +147,11 @@ def _print_status(facts: dict[str, Any]) -> None:
         )
     for line in facts["needs_a_person"]:
         click.echo(f"\n! {safe(line)}")
+
+
+def _pushes_unfinished(state: Path) -> int:
+    """Pushes that ended after `update` and before post-receive. What they moved, if anything, the next push tells."""
+    return sum(not (spool.is_complete(path) or spool.is_alive(path)) for path in spool.files(state / "spool"))
 
 
 def _records_waiting(state: Path) -> int:

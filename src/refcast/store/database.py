@@ -84,7 +84,7 @@ class Database:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
-        except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
+        except sa.exc.DatabaseError as error:
             if isinstance(error, (sa.exc.IntegrityError, sa.exc.ProgrammingError)):
                 raise
             said = str(error.orig)
