@@ -200,6 +200,29 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What one endpoint is told of the health of another."""
+
+    endpoint: str
+    """The name of the one in trouble."""
+    state: Literal["failing", "disabled", "recovered"]
+    reason: str
+    """The last error, one line without secrets."""
+    since: datetime
+    """When its deliveries began to fail; aware, UTC."""
+    waiting: int = 0
+    """How many deliveries wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRules:
+    """Which addresses may be connected to, as networks (`10.0.0.0/8`, `fd00::/8`); the narrowest match counts."""
+
+    allow: tuple[str, ...] = ()
+    refuse: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where deliveries go. `secret` and the userinfo and query of `url` are secrets: never print an Endpoint."""
 
@@ -230,6 +253,27 @@ class Endpoint:
     """How many paths a commit lists at most; None for what the settings say."""
     batch_window: float = 5.0
     """Seconds, from the first event, in which events are gathered into one request, where the dialect does that."""
+    secret_file: str = ""
+    """A file that holds the secret, read for each request, in place of `secret`; empty for none."""
+    schedule: tuple[float, ...] = ()
+    """Seconds to wait after the first failure, the second, and so on; empty for the default."""
+    tries: int | None = None
+    """How often a delivery is tried before the endpoint is disabled; None for once more than the schedule has waits.
+    Beyond the schedule its last wait repeats."""
+    rejects: bool | None = None
+    """Whether 400, 413 and 422 condemn a payload and 410 the endpoint; None for what the dialect says."""
+    max_events: int | None = None
+    """How many events of one push go out; the others are held until somebody releases them. None for all."""
+    on_failure: int | None = None
+    """The number of the endpoint that is told when this one begins to fail, is disabled or recovers."""
+    proxy: str = field(default="", repr=False)
+    """The HTTP proxy, `http://[user:password@]host:port`; `none` for no proxy; empty for what the settings say."""
+    ca_file: str = ""
+    """Certificates of the authorities that may vouch for it, PEM; empty for the system's."""
+    client_cert: str = ""
+    """What it is shown of refcast in TLS: a certificate, PEM, perhaps with its key; empty for none."""
+    client_key: str = ""
+    """The key of `client_cert`, PEM, where it has a file of its own."""
     state: Literal["active", "disabled"] = "active"
     reason: str = ""
     """Why it is disabled."""
@@ -278,6 +322,12 @@ class Request:
     body: bytes = field(repr=False)
     timeout: float
     verify_tls: bool = True
+    rules: NetworkRules = NetworkRules()
+    proxy: str = field(default="", repr=False)
+    """`http://[user:password@]host:port`; empty for none."""
+    ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +341,8 @@ class Response:
     body: bytes = b""
     """The first part of the body, bounded."""
     error_class: str = ""
-    """`dns`, `connect`, `tls`, `timeout`, `protocol`; `status` where an answer outside 2xx came; empty for 2xx."""
+    """`dns`, `connect`, `blocked` (by the network rules), `proxy`, `tls`, `timeout`, `protocol`; `status` where an
+    answer outside 2xx came; `secret` where its secret cannot be used, and so nothing was sent; empty for 2xx."""
     error: str = ""
     """One line for a person, without secrets."""
 

@@ -9,13 +9,13 @@ import os
 import string
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from refcast.errors import BadInput
-from refcast.model import Repository, printable
+from refcast.model import NetworkRules, Repository, printable
 
 FILE = "refcast.toml"
 
@@ -34,6 +34,20 @@ class Urls:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what is stored stays."""
+
+    days: float = 30.0
+    """How long a finished delivery is kept."""
+    size: int = 1024**3
+    """Bytes of finished deliveries, their payloads and attempts, beyond which the oldest go sooner."""
+    waiting_days: float = 90.0
+    """How long a delivery may wait or be held before it expires."""
+    waiting_size: int = 2 * 1024**3
+    """Bytes of payloads that wait or are held, beyond which the oldest expire."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     roots: tuple[str, ...] = ()
     """Directories of repositories: a repository's full name is its path below the root, without `.git`.
@@ -43,6 +57,11 @@ class Settings:
     """How many commits an event lists at most. Receivers refuse bodies that are too large."""
     files: int = 3000
     """How many paths a commit lists at most."""
+    network: NetworkRules = field(default_factory=NetworkRules)
+    """Which addresses endpoints may have."""
+    proxy: str = ""
+    """The HTTP proxy of the endpoints that name none of their own, `http://host:port`; empty for none."""
+    retention: Retention = field(default_factory=Retention)
 
     def describe(self, path: str, *, id: int = 0, description: str = "", default_branch: str = "") -> Repository:
         """What receivers are told of the repository at the resolved `path`."""
@@ -101,7 +120,7 @@ def load(state: Path) -> Settings:
             raise BadInput(f"{path}: limits.{key} must be a whole number from 0 to 100000")
     return Settings(
         roots=tuple(os.path.realpath(root) for root in roots),
-        urls=_urls(path, _table(path, table, "urls", {field.name for field in fields(Urls)})),
+        urls=_urls(path, _table(path, table, "urls", {one.name for one in fields(Urls)})),
         **limits,
     )
 

@@ -33,6 +33,8 @@ class Dialect(Protocol):
     """How many commits the system lists at most; None where the settings decide. An endpoint may say otherwise."""
     FILES: bool
     """Whether it lists the files of a commit."""
+    REJECTS: bool
+    """Whether 400, 413 and 422 from its receivers condemn a payload, and 410 the endpoint, which may say otherwise."""
 
     def render(self, event: Event, hook: Hook = NO_HOOK) -> list[Message]:
         """The requests that the system would make of this event, in sending order; none if it has none."""

@@ -18,6 +18,7 @@ CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "codescoring-token"
 COMMITS: int | None = None
 FILES = True
+REJECTS = False
 
 OPENING, CLOSING = b'{"events":[', b"]}"
 """What stands around the events of an encoded envelope."""

@@ -17,6 +17,7 @@ CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "codeup-token"
 COMMITS: int | None = None
 FILES = False
+REJECTS = True
 
 KINDS = {"push": "Push Hook", "tag_push": "Tag Push Hook"}
 

@@ -17,6 +17,7 @@ CONTENT_TYPES: tuple[str, ...] = ("form", "json")
 SIGNING = "hub-sha1"
 COMMITS: int | None = None
 FILES = True
+REJECTS = True
 
 NAMES = UUID("9578e25f-eeaa-4b81-a755-7a6c9f6b3945")
 """Ours alone: with it a name makes the same UUID everywhere and at all times (RFC 9562, section 5.5)."""

@@ -16,6 +16,7 @@ CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "none"
 COMMITS: int | None = 20
 FILES = False
+REJECTS = True
 
 DESCRIPTION = 4_000
 """Discord refuses an embed whose description has more than 4,096 characters, or more than 6,000 in all."""

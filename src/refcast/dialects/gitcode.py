@@ -19,6 +19,7 @@ CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "gitcode-signature"
 COMMITS: int | None = None
 FILES = True
+REJECTS = True
 """Of the help page's two, the one that it calls more secure; `gitcode-token` is the other."""
 
 KINDS = {"push": "Push Hook", "tag_push": "Tag Push Hook"}

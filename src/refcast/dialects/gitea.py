@@ -19,6 +19,7 @@ CONTENT_TYPES: tuple[str, ...] = ("json", "form")
 SIGNING = "gitea"
 COMMITS: int | None = None
 FILES = True
+REJECTS = True
 
 FAMILIES = ("Forgejo", "Gitea", "Gogs", "GitHub")
 

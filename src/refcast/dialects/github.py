@@ -19,6 +19,7 @@ SIGNING = "github"
 
 COMMITS: int | None = 2048
 FILES = True
+REJECTS = True
 """How many commits a push lists at most: https://docs.github.com/webhooks/webhook-events-and-payloads#push"""
 
 CREATED_AT = "1970-01-01T00:00:00Z"

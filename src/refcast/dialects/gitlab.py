@@ -21,6 +21,7 @@ KINDS = {"push": "Push Hook", "tag_push": "Tag Push Hook"}
 
 COMMITS: int | None = 20
 FILES = True
+REJECTS = True
 """How many commits a push lists at most, the newest."""
 
 VERSION = "17.4.0"

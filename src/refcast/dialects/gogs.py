@@ -17,6 +17,7 @@ CONTENT_TYPES: tuple[str, ...] = ("json", "form")
 SIGNING = "gogs"
 COMMITS: int | None = None
 FILES = True
+REJECTS = True
 
 CREATED_AT = "1970-01-01T00:00:00Z"
 """When the repository was made: a plain server does not say, and receivers need a time that parses."""

@@ -16,6 +16,7 @@ CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "standard-webhooks"
 COMMITS: int | None = None
 FILES = True
+REJECTS = True
 
 VERSION = 1
 

@@ -17,6 +17,7 @@ CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "none"
 COMMITS: int | None = 20
 FILES = False
+REJECTS = True
 
 TEXT = 4_000
 """Slack cuts a text at 40,000 characters, and breaks a longer one than this into several messages."""

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from refcast.errors import StateError
 from refcast.store import schema
+from refcast.store.upgrade import upgrade
 
 _BUSY_MS = 30_000
 
@@ -52,14 +53,21 @@ class Database:
 
     def _make_tables(self) -> None:
         with self.write() as connection:
-            schema.metadata.create_all(connection)
-            version = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == "version")).scalar()
+            schema.meta.create(connection, checkfirst=True)
+            noted = sa.select(schema.meta.c.value).where(schema.meta.c.key == "version")
+            version = connection.execute(noted).scalar()
             if version is None:
+                schema.metadata.create_all(connection)
                 connection.execute(sa.insert(schema.meta).values(key="version", value=str(schema.VERSION)))
             elif not version.isdecimal() or int(version) > schema.VERSION:
                 raise StateError(
                     f"{self.path} is of version {version}, this refcast knows {schema.VERSION}: upgrade refcast"
                 )
+            elif int(version) < schema.VERSION:
+                upgrade(connection, int(version), schema.VERSION)
+                schema.metadata.create_all(connection)
+                changed = sa.update(schema.meta).where(schema.meta.c.key == "version")
+                connection.execute(changed.values(value=str(schema.VERSION)))
 
     def close(self) -> None:
         self._engine.dispose()

@@ -117,10 +117,17 @@ def _waiting(connection: sa.Connection, number: int) -> int:
 def _row(endpoint: Endpoint) -> dict[str, Any]:
     row = asdict(endpoint)
     del row["id"]
-    return row | {"events": sorted(endpoint.events), "repositories": list(endpoint.repositories)}
+    return row | {
+        "events": sorted(endpoint.events),
+        "repositories": list(endpoint.repositories),
+        "schedule": list(endpoint.schedule),
+    }
 
 
 def endpoint_of(row: sa.Row[Any]) -> Endpoint:
     """The Endpoint of a whole row of the table."""
     values = dict(row._mapping)
-    return Endpoint(**values | {"events": frozenset(values["events"]), "repositories": tuple(values["repositories"])})
+    values["events"] = frozenset(values["events"])
+    for name in ("repositories", "schedule"):
+        values[name] = tuple(values[name])
+    return Endpoint(**values)

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = 1
+VERSION = 2
 """Raised with every change to the tables. A program refuses a store of a later version."""
 
 
@@ -39,6 +39,8 @@ repositories = sa.Table(
     sa.Column("path", GitText, nullable=False, unique=True),
     sa.Column("added_at", sa.Float, nullable=False),
     sa.Column("watched", sa.Boolean, nullable=False, comment="hooks are installed"),
+    sa.Column("swept_at", sa.Float, comment="when its refs were last compared with the ledger"),
+    sa.Column("sweep_asked_at", sa.Float, comment="when somebody asked for a sweep; NULL when it is done"),
     sqlite_autoincrement=True,
 )
 
@@ -71,6 +73,19 @@ records = sa.Table(
 )
 sa.Index("records_begun", records.c.repository_id, sqlite_where=records.c.ingested_at.is_(None))
 
+covered = sa.Table(
+    "covered",
+    metadata,
+    sa.Column("record_id", sa.ForeignKey("records.id"), primary_key=True),
+    sa.Column("ref", GitText, primary_key=True),
+    sa.Column("old", sa.Text, nullable=False),
+    sa.Column("new", sa.Text, nullable=False),
+    sa.Column("event_id", sa.ForeignKey("events.id"), comment="the recovered event; NULL when it is forgotten"),
+    sqlite_with_rowid=False,
+    comment="What records told that came late: a recovered event had announced it already.",
+)
+sa.Index("covered_by_event", covered.c.event_id)
+
 asides = sa.Table(
     "asides",
     metadata,
@@ -94,6 +109,13 @@ events = sa.Table(
     sa.Column("received_at", sa.Float, nullable=False),
     sa.Column("recovered", sa.Boolean, nullable=False),
     sa.Column("incomplete", sa.Text, nullable=False, comment="why commits are missing; empty when none is"),
+    sa.Column(
+        "place",
+        GitText,
+        nullable=False,
+        server_default=sa.text("x''"),
+        comment="refs/namespaces/…/, or empty: before the ref",
+    ),
     sa.UniqueConstraint("record_id", "ref", "recovered"),
     sa.Index("events_by_ref", "repository_id", "ref"),
     sqlite_autoincrement=True,
@@ -103,12 +125,13 @@ contents = sa.Table(
     "contents",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("event_id", sa.ForeignKey("events.id"), comment="NULL for a test"),
+    sa.Column("event_id", sa.ForeignKey("events.id"), comment="NULL for a notice about another endpoint"),
     sa.Column("dialect", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False, comment="the dialect's own name of the event"),
     sa.Column("payload", sa.LargeBinary, nullable=False, comment="JSON, as it is sent or put into a form"),
     comment="An event in a dialect's words, rendered once and shared by all endpoints of that dialect.",
 )
+sa.Index("contents_by_event", contents.c.event_id)
 
 endpoints = sa.Table(
     "endpoints",
@@ -130,6 +153,16 @@ endpoints = sa.Table(
     sa.Column("commits", sa.Integer),
     sa.Column("files", sa.Integer),
     sa.Column("batch_window", sa.Float, nullable=False),
+    sa.Column("secret_file", GitText, nullable=False, server_default=sa.text("x''")),
+    sa.Column("schedule", sa.JSON, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("tries", sa.Integer),
+    sa.Column("rejects", sa.Boolean),
+    sa.Column("max_events", sa.Integer),
+    sa.Column("on_failure", sa.ForeignKey("endpoints.id")),
+    sa.Column("proxy", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("ca_file", GitText, nullable=False, server_default=sa.text("x''")),
+    sa.Column("client_cert", GitText, nullable=False, server_default=sa.text("x''")),
+    sa.Column("client_key", GitText, nullable=False, server_default=sa.text("x''")),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sqlite_autoincrement=True,
@@ -148,6 +181,15 @@ lanes = sa.Table(
     sa.Column("nudged_at", sa.Float, nullable=False, comment="when a new event last brought the next try to now"),
     sa.Column("failing_since", sa.Float, comment="NULL when the last try succeeded"),
     sa.Column("last_error", sa.Text, nullable=False),
+    sa.Column("aside", sa.Integer, comment="the position that stepped aside while the next is tried"),
+    sa.Column(
+        "at_fault",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.text("0"),
+        comment="two payloads in a row were refused",
+    ),
+    sa.Column("batch_limit", sa.Integer, comment="how many go into one request after a batch was refused; NULL: all"),
     sqlite_autoincrement=True,
 )
 
@@ -162,11 +204,13 @@ deliveries = sa.Table(
     sa.Column("content_type", sa.Text, nullable=False),
     sa.Column("signing", sa.Text, nullable=False),
     sa.Column("headers", sa.JSON, nullable=False, comment="all but content type and signature"),
-    sa.Column("state", sa.Text, nullable=False, comment="waiting, delivered"),
+    sa.Column("state", sa.Text, nullable=False, comment="waiting, aside, held, delivered, refused, canceled, expired"),
+    sa.Column("reason", sa.Text, nullable=False, server_default=sa.text("''"), comment="why it is in this state"),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("finished_at", sa.Float),
     sa.Index("deliveries_by_lane", "lane_id", "state", "position"),
     sa.Index("deliveries_by_content", "content_id"),
+    sa.Index("deliveries_by_age", "state", "finished_at"),
     sqlite_autoincrement=True,
 )
 

@@ -1,0 +1,40 @@
+"""From an older version of the tables to this one. Every step is one transaction's part: all of them hold, or none.
+
+A program reads stores of every version before its own; one of a later version it refuses.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+STEPS: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE repositories ADD COLUMN swept_at FLOAT",
+        "ALTER TABLE repositories ADD COLUMN sweep_asked_at FLOAT",
+        "ALTER TABLE events ADD COLUMN place BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE endpoints ADD COLUMN secret_file BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE endpoints ADD COLUMN schedule JSON NOT NULL DEFAULT '[]'",
+        "ALTER TABLE endpoints ADD COLUMN tries INTEGER",
+        "ALTER TABLE endpoints ADD COLUMN rejects BOOLEAN",
+        "ALTER TABLE endpoints ADD COLUMN max_events INTEGER",
+        "ALTER TABLE endpoints ADD COLUMN on_failure INTEGER REFERENCES endpoints (id)",
+        "ALTER TABLE endpoints ADD COLUMN proxy TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE endpoints ADD COLUMN ca_file BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE endpoints ADD COLUMN client_cert BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE endpoints ADD COLUMN client_key BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE lanes ADD COLUMN aside INTEGER",
+        "ALTER TABLE lanes ADD COLUMN at_fault BOOLEAN NOT NULL DEFAULT 0",
+        "ALTER TABLE lanes ADD COLUMN batch_limit INTEGER",
+        "ALTER TABLE deliveries ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX contents_by_event ON contents (event_id)",
+        "CREATE INDEX deliveries_by_age ON deliveries (state, finished_at)",
+    ),
+}
+"""What turns the tables of a version into those of the next, but for tables that are new as a whole."""
+
+
+def upgrade(connection: sa.Connection, version: int, to: int) -> None:
+    """Change the tables from `version`, step by step, within the transaction at hand."""
+    for step in range(version, to):
+        for statement in STEPS[step]:
+            connection.exec_driver_sql(statement)
