@@ -147,7 +147,7 @@ def main() -> None:
         with running(state) as settle:
             one_ref(source, bares, ids, rounds, settle)
             with Store.open(state) as store:  # ten thousand requests are not what is measured
-                store.endpoints.remove(store.endpoints.get("one").id)
+                store.endpoints.remove(store.endpoints.get("one").id, discard=True)
             for refs, times in sizes.items():
                 many_refs(source, bares, ids[0], refs, times, settle)
         server.shutdown()

@@ -10,7 +10,7 @@ from typing import Literal
 
 from hypothesis import strategies as st
 
-from refcast.model import ZERO_ID, Commit, Event, FileChanges, Ident, Pusher, RefUpdate, Repository, Tag
+from refcast.model import ZERO_ID, Commit, Event, FileChanges, Ident, Notice, Pusher, RefUpdate, Repository, Tag
 
 A, B, C, D, E = (digit * 40 for digit in "abcde")
 TIME = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
@@ -90,6 +90,15 @@ TAG_MOVED = tag(B, D, TWO)
 TAG_DELETED = tag(D, ZERO_ID, None, annotated=False)
 OTHER = branch(ZERO_ID, C, TWO, ref="refs/notes/commits")
 OTHER_DELETED = branch(C, ZERO_ID, ref="refs/notes/commits")
+
+HOSTILE = "<!channel> @everyone <@1> & *b* _i_ ~s~ `c` [a](https://h.example) \u202e # x\x1b[31m\r\n- caf\udce9 \ud800"
+"""What an endpoint's name or answer may hold to do harm in a chat or on a screen."""
+NOTICES = {
+    "notice-failing": Notice("ci", "failing", "connection refused", TIME, 1),
+    "notice-disabled": Notice("ci", "disabled", "answered 500 Internal Server Error, for the 8th time", TIME, 12_345),
+    "notice-recovered": Notice("ci", "recovered", "no answer within 30 s", TIME),
+    "notice-hostile": Notice(HOSTILE, "failing", HOSTILE * 20, TIME, 2),
+}
 
 SAMPLES = {name.lower().replace("_", "-"): value for name, value in dict(globals()).items() if isinstance(value, Event)}
 

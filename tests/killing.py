@@ -1,8 +1,10 @@
-"""A worker that dies at a chosen moment: `python killing.py one STATE MOMENT NUMBER` or `… every ROOT URL STEP`.
+"""A worker that dies at a chosen moment: `python killing.py one STATE MOMENT NUMBER`, or `… every ROOT URL STEP`, or
+`… judged ROOT URL STEP`.
 
 `one` drains a state directory and kills its own process with SIGKILL the NUMBERth time that it is at a moment.
 `every` pushes and drains over and over, killed at the first statement that the database or the spool sees, then STEP
 later, and so on until a drain comes through; after each death a whole drain follows. It prints how many died.
+`judged` does the same where endpoints refuse: one a payload, one a batch, one everything; another is told of it.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from refcast import ingest, spool
-from refcast.ingest import Ingest
+from refcast import spool
+from refcast.ingest import Ingest, announcing
 from refcast.store import Store
 from refcast.store.intake import Intake
 from refcast.store.lanes import Lanes
@@ -88,7 +90,7 @@ def one(state: Path, moment: str, number: int) -> None:
 
 
 def every(root: Path, url: str, step: int) -> None:
-    ingest.BATCH_EVENTS = 1
+    announcing.BATCH_EVENTS = 1
     with World(root) as world:
         world.endpoint(url=url, dialect="gogs")
         # No connection may be open when the process forks.
@@ -105,6 +107,28 @@ def every(root: Path, url: str, step: int) -> None:
                 return
             if in_child(world.state, 0):
                 raise SystemExit("a whole drain was killed")
+
+
+def judged(root: Path, url: str, step: int) -> None:
+    with World(root) as world:
+        crew = world.endpoint("crew", url=f"{url}crew", dialect="refcast", repositories=("no/such",))
+        world.endpoint("choosy", url=f"{url}choosy", dialect="refcast", tries=1, on_failure=crew.id)
+        world.endpoint("small", url=f"{url}small", dialect="codescoring", tries=1, batch_window=0.0)
+        gone = world.endpoint("gone", url=f"{url}gone", dialect="refcast", on_failure=crew.id)
+        world.store.close()
+        number = 0
+        while True:
+            number += 1
+            # In an order of their own: the first is refused when the second arrives, the third with nothing behind it.
+            world.put(f"{number:03}-1-bad:->A", f"{number:03}-2-good:->A", f"{number:03}-3-bad:->A")
+            died = in_child(world.state, 1 + (number - 1) * step)
+            if died and in_child(world.state, 0):
+                raise SystemExit("a whole drain was killed")
+            world.store.endpoints.enable(gone.id, world.clock())
+            world.store.close()
+            if not died:
+                print(number - 1)
+                return
 
 
 def in_child(state: Path, number: int) -> bool:
@@ -136,4 +160,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "one":
         one(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
     else:
-        every(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+        run = {"every": every, "judged": judged}[sys.argv[1]]
+        run(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

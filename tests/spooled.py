@@ -23,7 +23,7 @@ from refcast.ingest import Ingest
 from refcast.model import ZERO_ID, Endpoint
 from refcast.settings import Settings
 from refcast.store import FILE, Store
-from refcast.store.lanes import Attempt
+from refcast.store.outcomes import Attempt
 from refcast.transport import Transport
 
 LETTERS = "ABCDEFGH"

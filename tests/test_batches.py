@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from receiver import Received, Receiver
-from refcast.store import lanes
+from refcast.store import claims
 from spooled import World
 
 WINDOW = 5.0
@@ -114,7 +114,7 @@ def test_the_schedule_belongs_to_the_lane(world: World, receiver: Receiver) -> N
 
 
 def test_a_request_is_bounded_in_count(world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "BATCH_COUNT", 2)
+    monkeypatch.setattr(claims, "BATCH_COUNT", 2)
     announce(world, "main:->A", "main:A>B", "main:B>C")
     later(world, WINDOW)
     assert world.send_all() == 2
@@ -122,7 +122,7 @@ def test_a_request_is_bounded_in_count(world: World, receiver: Receiver, monkeyp
 
 
 def test_a_request_is_bounded_in_size(world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "BATCH_BYTES", 10)
+    monkeypatch.setattr(claims, "BATCH_BYTES", 10)
     announce(world, "main:->A", "main:A>B")
     later(world, WINDOW)
     assert world.send_all() == 2
@@ -153,3 +153,81 @@ def test_what_was_rendered_for_another_dialect_goes_alone(tmp_path: Path, receiv
         later(world, WINDOW)
         assert world.send_all() == 3
         assert [len(one.json().get("events", [])) for one in receiver.book] == [0, 0, 2]
+
+
+class TestRefused:
+    """A batch that is refused is halved until the culprit is alone."""
+
+    MOVES = ("main:->A", "main:A>B", "main:B>C", "main:C>D", "main:D>E", "main:E>F", "main:F>G")
+
+    @staticmethod
+    def refuse(world: World, receiver: Receiver, culprit: str, status: int = 422) -> None:
+        receiver.answer = lambda one: status if culprit in moves(world, one) else 200
+
+    def sizes(self, world: World, receiver: Receiver) -> list[int]:
+        return [len(moves(world, one)) for one in receiver.book]
+
+    @pytest.mark.parametrize("status", [400, 413, 422])
+    def test_is_halved_at_once(self, world: World, receiver: Receiver, status: int) -> None:
+        self.refuse(world, receiver, "main:->A", status)
+        announce(world, *self.MOVES)
+        later(world, WINDOW)
+        world.send_all()
+        assert self.sizes(world, receiver) == [7, 3, 1]
+        assert world.store.lanes.next_due(after=world.clock()) == world.clock() + 60, "alone, it has its schedule"
+        assert world.sql("SELECT step FROM lanes") == [(1,)]
+
+    def test_tells_nobody_that_the_endpoint_fails_until_the_culprit_is_alone(
+        self, world: World, receiver: Receiver
+    ) -> None:
+        self.refuse(world, receiver, "main:->A")
+        announce(world, *self.MOVES)
+        later(world, WINDOW)
+        for _ in range(2):
+            assert world.deliver().one()
+            assert world.store.lanes.failing() == []
+        assert world.deliver().one()
+        assert len(world.store.lanes.failing()) == 1
+
+    def test_grows_again_with_success(self, world: World, receiver: Receiver) -> None:
+        receiver.answers([422, 200])
+        announce(world, *self.MOVES)
+        for _ in range(4):
+            later(world, WINDOW)
+            world.send_all()
+        assert self.sizes(world, receiver) == [7, 3, 4]
+        assert world.sql("SELECT batch_limit FROM lanes") == [(12,)]
+
+    def test_order_is_kept_and_all_but_the_culprit_arrives(self, world: World, receiver: Receiver) -> None:
+        endpoint = world.store.endpoints.get("ci")
+        world.store.endpoints.change(replace(endpoint, rejects=True))
+        self.refuse(world, receiver, "main:C>D")
+        announce(world, *self.MOVES)
+        for _ in range(40):
+            later(world, 60)
+            world.send_all()
+        taken = [moves(world, one) for one in receiver.book if "main:C>D" not in moves(world, one)]
+        assert [move for some in taken for move in some] == [move for move in self.MOVES if move != "main:C>D"]
+        states = [row.state for row in reversed(world.store.reports.deliveries())]
+        assert states == ["delivered"] * 3 + ["refused"] + ["delivered"] * 3
+        assert not world.store.lanes.is_pending()
+
+    def test_a_receiver_without_refusals_holds_up_its_lane_and_is_disabled(
+        self, world: World, receiver: Receiver
+    ) -> None:
+        self.refuse(world, receiver, "main:A>B")
+        announce(world, *self.MOVES)
+        for _ in range(40):
+            later(world, 6 * 3600)
+            world.send_all()
+        assert world.store.endpoints.get("ci").state == "disabled"
+        assert world.store.reports.counts() == {"delivered": 1, "held": 6}
+
+    def test_other_failures_do_not_halve(self, world: World, receiver: Receiver) -> None:
+        receiver.answers([500])
+        announce(world, *self.MOVES)
+        later(world, WINDOW)
+        world.send_all()
+        later(world, 60)
+        world.send_all()
+        assert self.sizes(world, receiver) == [7, 7]

@@ -17,6 +17,7 @@ import pytest
 from refcast import dialects, retry, settings
 from refcast.cli import main
 from refcast.errors import BadInput, RefcastError
+from refcast.model import NetworkRules
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -139,7 +140,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         name, _, anchor = target.partition("#")
         file = page.parent / name if name else page
         assert file.exists(), target
-        anchors = {heading.lower().replace(" ", "-") for heading in sections(file)} if anchor else {""}
+        headings = [re.sub(r"[^\w -]", "", heading.lower()) for heading in sections(file)]
+        anchors = {heading.replace(" ", "-") for heading in headings} if anchor else {""}
         assert anchor in anchors, target
 
 
@@ -160,19 +162,28 @@ class TestSettings:
         assert settings.load(tmp_path) != settings.Settings()
 
     def test_every_setting_is_described_and_in_the_first_example(self, tmp_path: Path) -> None:
-        urls = {f"urls.{field.name}" for field in fields(settings.Urls)}
-        top = {field.name for field in fields(settings.Settings)} - {"urls"}
-        described = set(re.findall(r"^\| `([a-z.]+)` \|", self.page.read_text(), re.MULTILINE))
-        assert {name.removeprefix("limits.") for name in described} == top | urls
+        tables = {"urls": settings.Urls, "network": NetworkRules, "retention": settings.Retention}
+        known = {f"{table}.{field.name}" for table, kind in tables.items() for field in fields(kind)}
+        known |= {"roots", "limits.commits", "limits.files", "network.proxy"}
+        described = set(re.findall(r"^\| `([a-z_.]+)` \|", self.page.read_text(), re.MULTILINE))
+        assert described == known
         (tmp_path / settings.FILE).write_text(blocks(self.page, "toml")[0])
         loaded = settings.load(tmp_path)
         assert loaded.roots
         assert all(getattr(loaded.urls, field.name) for field in fields(settings.Urls))
+        assert loaded.network.allow
+        assert loaded.network.refuse
+        assert loaded.proxy
 
     def test_the_defaults_are_as_described(self) -> None:
         text = self.page.read_text()
         assert f"| `limits.commits` | {settings.Settings().commits} |" in text
         assert f"| `limits.files` | {settings.Settings().files} |" in text
+        kept = settings.Settings().retention
+        assert f"| `retention.days` | {kept.days:g} |" in text
+        assert f"| `retention.waiting_days` | {kept.waiting_days:g} |" in text
+        assert f"| `retention.size` | {kept.size / 1024**3:g} GiB |" in text
+        assert f"| `retention.waiting_size` | {kept.waiting_size / 1024**3:g} GiB |" in text
 
     def test_an_error_names_file_and_key(self, tmp_path: Path) -> None:
         (tmp_path / settings.FILE).write_text("[limits]\ncommits = -1\n")

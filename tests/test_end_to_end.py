@@ -228,7 +228,7 @@ class TestTheServer:
             server.push("main", "v1")
             server.push(":v1")
             server.wait_until(lambda: settled(server, 4))
-            listed = json.loads(server.refcast("delivery", "list", "--json").stdout)
+            listed = json.loads(server.refcast("delivery", "list", "--json").stdout)["deliveries"]
             rendered = {}
             for one in listed:
                 shown = server.refcast(

@@ -15,12 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refcast import ingest, spool
+import hard
+from refcast import ingest as ingesting
+from refcast import spool
 from refcast.errors import StateError
 from refcast.history import History
-from refcast.ingest import BATCH_EVENTS, RETRY_SECONDS, Ingest, order
+from refcast.ingest import BATCH_EVENTS, RETRY_SECONDS, Ingest, announcing, order
 from refcast.ingest import describe as described
 from refcast.ingest.order import Record
+from refcast.ingest.sweep import SLICE, Sweep
 from refcast.model import RefUpdate
 from refcast.settings import Settings
 from refcast.store import Store
@@ -717,7 +720,7 @@ class TestDeliveries:
         ]
 
     def test_large_bodies_bound_a_transaction_too(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ingest, "BATCH_BYTES", 1)
+        monkeypatch.setattr(announcing, "BATCH_BYTES", 1)
         calls = 0
 
         def between() -> bool:
@@ -778,3 +781,212 @@ class TestBetween:
         few = Ingest(world.store, world.state / "spool", world.clock, lambda: next(answers))
         assert few.run(Settings()) == 1
         assert world.run() == 2
+
+
+class TestSymbolicRefs:
+    def test_a_push_to_one_moves_what_it_leads_to_once(self, world: World) -> None:
+        world.put("main:->A")
+        world.run()
+        hard.git(world.bare, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+        hard.git(world.bare, "symbolic-ref", "refs/heads/far", "refs/heads/alias")
+        for move, more in (("A>B", ["alias"]), ("B>C", ["alias", "main"]), ("C>D", ["main", "far", "alias"])):
+            world.put(*(f"{name}:{move}" for name in more), set_refs=False)
+            world.set_refs(f"main:{move}")
+            world.run()
+        assert world.told() == ["main:->A", "main:A>B", "main:B>C", "main:C>D"]
+        assert world.tips() == {"main": "D"}
+
+    def test_one_whose_target_is_made_by_the_push(self, world: World) -> None:
+        hard.git(world.bare, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+        world.put("alias:->A", set_refs=False)
+        world.set_refs("main:->A")
+        world.run()
+        assert world.told() == ["main:->A"]
+
+    def test_a_push_under_way_to_one_holds_up_its_target(self, world: World) -> None:
+        hard.git(world.bare, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+        world.intend("alias:->A", alive=True)
+        world.put("main:A>B")
+        assert world.run() == 0
+
+
+class TestMostEvents:
+    def states(self, world: World) -> list[tuple[str, str, str]]:
+        rows = reversed(world.store.reports.deliveries(limit=1000))
+        return [(row.endpoint, row.ref.removeprefix("refs/heads/"), row.state) for row in rows]
+
+    def test_beyond_them_deliveries_are_held_for_each_endpoint(self, world: World) -> None:
+        world.endpoint("one", max_events=1)
+        world.endpoint("all")
+        world.endpoint("tags", max_events=1, events=frozenset({"tag_push"}))
+        world.put("a:->A", "b:->A", "refs/tags/v1:->A", "refs/tags/v2:->A")
+        world.run()
+        states = self.states(world)
+        assert [(ref, state) for name, ref, state in states if name == "one"] == [
+            ("a", "waiting"),
+            ("b", "held"),
+            ("refs/tags/v1", "held"),
+            ("refs/tags/v2", "held"),
+        ]
+        assert {state for name, _, state in states if name == "all"} == {"waiting"}
+        assert [state for name, _, state in states if name == "tags"] == ["waiting", "held"]
+        reasons = {reason for (reason,) in world.sql("SELECT reason FROM deliveries WHERE state = 'held'")}
+        assert reasons == {"beyond the events of one push that the endpoint takes"}
+
+    def test_both_messages_of_one_event_go_together(self, world: World) -> None:
+        world.endpoint(dialect="gogs", max_events=1)
+        world.put("a:->A", "b:->A")
+        world.run()
+        assert [state for _, _, state in self.states(world)] == ["waiting", "waiting", "held", "held"]
+
+    def test_what_follows_on_a_ref_that_is_held_is_held_behind_it(self, world: World) -> None:
+        world.endpoint("one", max_events=1)
+        world.endpoint("all")
+        world.put("a:->A", "b:->A")
+        world.run()
+        for move in ("b:A>B", "a:A>B", "b:B>C"):
+            world.put(move)
+            world.run()
+        world.put("b:->A", facts=["GIT_NAMESPACE=x"], set_refs=False)
+        world.run()
+        mine = [(ref, state) for name, ref, state in self.states(world) if name == "one"]
+        assert mine == [
+            ("a", "waiting"),
+            ("b", "held"),
+            ("b", "held"),
+            ("a", "waiting"),
+            ("b", "held"),
+            ("b", "waiting"),
+        ]
+        world.sql("UPDATE deliveries SET state = 'waiting' WHERE state = 'held'")
+        world.put("b:C>D")
+        world.run()
+        assert self.states(world)[-2:] == [("one", "b", "waiting"), ("all", "b", "waiting")]
+
+    def test_none_at_all(self, world: World) -> None:
+        world.endpoint(max_events=0)
+        world.put("a:->A")
+        world.run()
+        assert [state for _, _, state in self.states(world)] == ["held"]
+
+    def test_an_interruption_counts_nothing_twice(self, world: World) -> None:
+        world.endpoint(max_events=BATCH_EVENTS + 20)
+        answers = iter([True, False])
+        refs = [f"{number:03}" for number in range(2 * BATCH_EVENTS)]
+        world.put(*(f"{ref}:->A" for ref in refs))
+        Ingest(world.store, world.state / "spool", world.clock, lambda: next(answers)).run(Settings())
+        assert len(world.told()) == BATCH_EVENTS
+        world.run()
+        states = [state for _, _, state in self.states(world)]
+        assert states == ["waiting"] * (BATCH_EVENTS + 20) + ["held"] * (BATCH_EVENTS - 20)
+
+    def test_what_a_sweep_finds_counts_together(self, world: World) -> None:
+        world.endpoint(max_events=SLICE + 1)
+        world.set_refs(*(f"{number:04}:->A" for number in range(SLICE + 3)))
+        Sweep(world.store, world.state / "spool", world.clock).one(str(world.bare), Settings())
+        states = [state for _, _, state in self.states(world)]
+        assert states == ["waiting"] * (SLICE + 1) + ["held"] * 2
+
+    def test_a_batch_that_is_held_does_not_open_a_window(self, world: World) -> None:
+        world.endpoint(dialect="codescoring", max_events=0, batch_window=100.0)
+        world.put("a:->A")
+        world.run()
+        assert world.sql("SELECT due_at FROM lanes") != [(NOON + 100.0,)]
+
+
+class TestTurns:
+    """A large push of one repository does not hold up another's."""
+
+    @pytest.fixture(autouse=True)
+    def always_looks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ingesting, "LOOK_SECONDS", 0.0)
+
+    def test_told_to_stop_it_opens_no_other_repository(self, world: World, tmp_path: Path) -> None:
+        for number in range(5):
+            other = tmp_path / f"{number}.git"
+            shutil.copytree(world.bare, other)
+            world.put("main:->A", repository=other)
+        assert Ingest(world.store, world.state / "spool", world.clock, lambda: False).run(Settings()) == 0
+        assert len(world.store.reports.repositories()) == 2  # one was known before
+        assert world.run() == 5
+
+    def test_what_comes_meanwhile_is_taken_between_two_transactions(self, world: World, tmp_path: Path) -> None:
+        other = tmp_path / "other.git"
+        shutil.copytree(world.bare, other)
+        world.store.repositories.add(str(other), {}, NOON)
+        calls = 0
+
+        def between() -> bool:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                world.put("small:->A", repository=other)
+            return True
+
+        world.put(*(f"{number:03}:->A" for number in range(5 * BATCH_EVENTS)))
+        assert Ingest(world.store, world.state / "spool", world.clock, between).run(Settings()) == 2
+        assert BATCH_EVENTS <= world.told().index("small:->A") <= 2 * BATCH_EVENTS
+        assert len(world.told()) == 5 * BATCH_EVENTS + 1
+
+    def test_what_comes_to_the_same_repository_waits(self, world: World) -> None:
+        calls = 0
+
+        def between() -> bool:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                world.put("000:A>B")
+            return True
+
+        world.put(*(f"{number:03}:->A" for number in range(3 * BATCH_EVENTS)))
+        one = Ingest(world.store, world.state / "spool", world.clock, between)
+        one.run(Settings())
+        one.run(Settings())
+        assert world.told()[-1] == "000:A>B"
+        assert world.spooled() == []
+
+    def test_repositories_beyond_those_that_take_turns(
+        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ingesting, "MOST_AT_ONCE", 2)
+        for number in range(5):
+            other = tmp_path / f"{number}.git"
+            shutil.copytree(world.bare, other)
+            world.store.repositories.add(str(other), {}, NOON)
+            world.put(f"{number}:->A", f"{number}x:->A", repository=other)
+        assert world.run() == 5
+        assert len(world.told()) == 10
+
+    def test_one_that_cannot_be_read_is_not_tried_again_and_again(
+        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = []
+
+        def counted(path: str) -> History:
+            opened.append(path)
+            return real(path)
+
+        real = History.open
+        monkeypatch.setattr(History, "open", counted)
+        world.put("main:->A", repository=tmp_path / "never.git")
+        world.put(*(f"{number:03}:->A" for number in range(5 * BATCH_EVENTS)))
+        world.run()
+        assert opened.count(str(tmp_path / "never.git")) == 1
+
+
+class TestClosedBoxes:
+    def test_are_set_aside_until_they_can_be_read(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        def scandir(path: Path) -> object:
+            if path == world.box:
+                raise PermissionError(13, "Permission denied")
+            return real(path)
+
+        real = os.scandir
+        world.put("main:->A")
+        monkeypatch.setattr(os, "scandir", scandir)
+        assert world.run() == 0
+        (reason,) = world.asides()
+        assert reason.startswith(f"{world.box}: Permission denied: its pushes wait; ")
+        monkeypatch.undo()
+        assert world.run() == 1
+        assert world.asides() == []

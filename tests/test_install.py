@@ -64,7 +64,10 @@ def install_all(server: Server, *places: Path, shared: bool = False) -> list[str
 
 
 def uninstall(server: Server) -> bool:
-    return install.uninstall(install.place(server.bare))
+    done = install.uninstall(install.place(server.bare))
+    with Store.open(server.state) as store:
+        store.repositories.watch(str(server.bare), watched=False)
+    return done
 
 
 def refused(error: type[RefcastError], match: str, call: Callable[[], object]) -> str:

@@ -19,6 +19,7 @@ import pytest
 from hard import environment, git
 from receiver import Received, Receiver
 from refcast.ingest import BATCH_EVENTS
+from refcast.store import Store
 from refcast.worker import running
 from servers import wait_for_end
 from spooled import LETTERS, World
@@ -116,7 +117,8 @@ class TestAtEachBoundary:
         world.endpoint(url=receiver.url, dialect="gogs")
         # Later first: the order is that of the ids.
         for at, move in enumerate(("main:B>C", "main:A>B", "main:->A")):
-            world.put(move, at=world.clock() + at)
+            world.put(move, at=world.clock() + at, set_refs=False)
+        world.set_refs("main:->C")
         killed(world, moment, number)
         finish(world)
         assert moves(world, once_each(receiver.book)) == ["main:->A", "main:A>B", "main:B>C"]
@@ -187,6 +189,38 @@ class TestAtEveryStatement:
         assert moves(world, once_each(receiver.book)) == expected
         assert len(receiver.book) - len(once_each(receiver.book)) <= deaths
 
+    def test_where_endpoints_refuse_and_another_is_told(self, tmp_path: Path, receiver: Receiver) -> None:
+        def answer(received: Received) -> int:
+            if received.path == "/gone":
+                return 410
+            if received.path == "/small":
+                return 413 if received.body.count(b"refs/heads/") > 1 else 200
+            return 400 if b"-bad" in received.body and received.path == "/choosy" else 200
+
+        receiver.answer = answer
+        done = subprocess.run(
+            [sys.executable, str(KILLING), "judged", str(tmp_path), receiver.url, "7"],
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        rounds = int(done.stdout) + 1
+        assert rounds > 10
+        with Store.open(tmp_path / "state") as store:
+            rows = list(reversed(store.reports.deliveries(limit=100_000)))
+        found = {name: [row.state for row in rows if row.endpoint == name] for name in ("choosy", "small", "crew")}
+        assert found["choosy"] == ["refused", "delivered", "refused"] * rounds
+        assert found["small"] == ["delivered"] * 3 * rounds
+        assert set(found["crew"]) == {"delivered"}
+        told = [one.json() for one in receiver.book if one.path == "/crew"]
+        ids = [one["id"] for one in told]
+        notices = [one for index, one in enumerate(told) if one["id"] not in ids[:index]]
+        health = {name: [one["state"] for one in notices if one["endpoint"] == name] for name in ("choosy", "gone")}
+        assert health["choosy"] == ["failing", "recovered"] * rounds + ["failing"], "each change is told once"
+        assert health["gone"] == ["disabled"] * rounds
+
 
 def letters(bare: Path) -> dict[str, str]:
     ids = git(bare, "rev-list", "--reverse", "--all").decode().split()
@@ -223,6 +257,9 @@ class TestWhileTheAnswerIsOutstanding:
         started.append(worker(world))
         receiver.wait_for(1)
         started[0].send_signal(number)
+        assert started[0].stderr is not None
+        heard = iter(started[0].stderr.readline, "")
+        assert any("told to stop" in line for line in heard)
         receiver.release()
         _, said = started[0].communicate()
         assert started[0].returncode == 0, said

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "refcast"
 
 FLOORS: list[set[str]] = [
     {"model", "errors", "__init__"},
-    {"retry", "signing", "urls", "dialects"},
+    {"retry", "signing", "urls", "networks", "dialects"},
     {"settings", "spool", "history", "store", "transport"},
     {"ingest", "deliver", "worker", "install"},
     {"cli", "demo", "__main__"},

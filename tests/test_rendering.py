@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from refcast.settings import Settings
+from refcast.store.selection import Selection
 from spooled import World
 
 
@@ -25,7 +26,7 @@ def announce(world: World, settings: Settings | None = None) -> None:
 
 
 def payloads(world: World, name: str) -> list[Any]:
-    rows = world.store.reports.deliveries(endpoint=name)
+    rows = world.store.reports.deliveries(Selection(endpoint=name))
     return [json.loads(world.store.reports.delivery(row.id).payload) for row in rows]
 
 
@@ -73,5 +74,5 @@ def test_each_endpoint_gets_its_requests_in_order(world: World) -> None:
         world.endpoint(name, dialect="gogs", commits=limit)
     announce(world)
     for name in ("one", "two", "three"):
-        rows = world.store.reports.deliveries(endpoint=name)
+        rows = world.store.reports.deliveries(Selection(endpoint=name))
         assert [row.kind for row in reversed(rows)] == ["create", "push"]

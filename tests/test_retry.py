@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,17 @@ from refcast.model import Response
 from refcast.retry import (
     JITTER,
     LONGEST,
+    REFUSALS,
+    REFUSED,
     SCHEDULE,
     SOONEST,
     Decision,
     Delivered,
     Disable,
+    Halve,
+    Refuse,
     RetryAt,
+    SetAside,
     decide,
     earliest,
     retry_after,
@@ -33,8 +39,11 @@ def response(status: int | None, asked: str | None = None) -> Response:
     return Response(duration=0.1, status=status, headers=headers)
 
 
-def decided(status: int | None, asked: str | None = None, *, step: int = 0, chance: float = 0.0) -> Decision:
-    return decide(response(status, asked), step=step, schedule=SCHEDULE, now=NOW, chance=chance)
+def decided(
+    status: int | None, asked: str | None = None, *, step: int = 0, chance: float = 0.0, **more: Any
+) -> Decision:
+    facts: dict[str, Any] = {"step": step, "schedule": SCHEDULE, "now": NOW, "chance": chance}
+    return decide(response(status, asked), **facts | more)
 
 
 def wait(status: int, asked: str | None = None, *, step: int = 0, chance: float = 0.0) -> timedelta:
@@ -76,6 +85,104 @@ class TestDecide:
     @given(ANSWERS, st.integers(0, 6), st.floats(0, 1, exclude_max=True))
     def test_jitter_only_adds(self, status: int, step: int, chance: float) -> None:
         assert SCHEDULE[step] <= wait(status, step=step, chance=chance) <= SCHEDULE[step] * (1 + JITTER)
+
+
+class TestEndpointsOwn:
+    def test_schedule_in_place_of_the_default(self) -> None:
+        own = (timedelta(seconds=7), timedelta(seconds=9))
+        waits = [decided(500, step=step, schedule=own) for step in range(3)]
+        assert waits[:2] == [RetryAt(NOW + wait, "HTTP 500") for wait in own]
+        assert waits[2] == Disable("HTTP 500, and no retry is left after 3 tries")
+
+    def test_tries_beyond_the_schedule_repeat_its_last_wait(self) -> None:
+        assert decided(500, step=8, tries=10) == RetryAt(NOW + SCHEDULE[-1], "HTTP 500")
+        assert decided(500, step=9, tries=10) == Disable("HTTP 500, and no retry is left after 10 tries")
+
+    def test_fewer_tries_than_the_schedule_has(self) -> None:
+        assert decided(500, tries=1) == Disable("HTTP 500, and no retry is left after 1 try")
+        assert decided(500, step=1, tries=3) == RetryAt(NOW + SCHEDULE[1], "HTTP 500")
+
+    def test_tries_without_a_schedule(self) -> None:
+        assert decided(500, schedule=(), tries=2) == RetryAt(NOW + SOONEST, "HTTP 500")
+
+
+@pytest.mark.parametrize("status", sorted(REFUSED))
+class TestRefusals:
+    def test_step_aside_after_a_few_tries_if_something_waits(self, status: int) -> None:
+        decisions = [decided(status, step=step, behind=True) for step in range(REFUSALS)]
+        reason = f"HTTP {status}"
+        assert decisions[:-1] == [RetryAt(NOW + wait, reason) for wait in SCHEDULE[: REFUSALS - 1]]
+        assert decisions[-1] == SetAside(NOW + SCHEDULE[REFUSALS - 1], reason)
+
+    def test_with_nothing_behind_keep_to_the_schedule_and_are_then_given_up(self, status: int) -> None:
+        assert [wait(status, step=step) for step in range(7)] == list(SCHEDULE)
+        assert decided(status, step=7) == Refuse(f"HTTP {status}, and no retry is left after 8 tries")
+
+    def test_of_two_in_a_row_are_the_endpoints_fault(self, status: int) -> None:
+        decision = decided(status, step=2, behind=True, probing=True)
+        assert decision == RetryAt(NOW + SCHEDULE[2], f"HTTP {status}", at_fault=True)
+
+    def test_of_an_endpoint_at_fault_set_nothing_aside_and_disable_in_the_end(self, status: int) -> None:
+        for step in range(7):
+            decision = decided(status, step=step, behind=True, at_fault=True)
+            assert decision == RetryAt(NOW + SCHEDULE[step], f"HTTP {status}", at_fault=True)
+        assert isinstance(decided(status, step=7, behind=True, at_fault=True), Disable)
+
+    def test_another_failure_in_the_place_of_a_refused_one_blames_nobody(self, status: int) -> None:
+        assert decided(500, step=2, behind=True, probing=True) == RetryAt(NOW + SCHEDULE[2], "HTTP 500")
+        assert decided(status, step=2, probing=True, rejects=False) == RetryAt(NOW + SCHEDULE[2], f"HTTP {status}")
+
+    def test_of_few_tries_are_not_all_given_up_at_once(self, status: int) -> None:
+        assert isinstance(decided(status, tries=1, behind=True), SetAside)
+        assert isinstance(decided(status, tries=1, behind=True, probing=True), Disable)
+        assert isinstance(decided(status, tries=1), Refuse)
+
+    def test_are_failures_like_others_where_the_receiver_has_no_refusals(self, status: int) -> None:
+        for step in range(7):
+            assert wait(status, step=step) == SCHEDULE[step]
+            assert isinstance(decided(status, step=step, behind=True, rejects=False), RetryAt)
+        assert isinstance(decided(status, step=7, behind=True, rejects=False), Disable)
+
+    @pytest.mark.parametrize("rejects", [True, False])
+    @pytest.mark.parametrize("more", [{}, {"probing": True}, {"at_fault": True}, {"behind": True, "step": 7}], ids=str)
+    def test_of_several_halve_them(self, status: int, rejects: bool, more: dict[str, Any]) -> None:
+        assert decided(status, several=True, rejects=rejects, **more) == Halve(f"HTTP {status}")
+
+
+class TestGone:
+    def test_is_a_failure_like_another_where_the_receiver_does_not_know_it(self) -> None:
+        assert decided(410, rejects=False) == RetryAt(NOW + SCHEDULE[0], "HTTP 410")
+
+    def test_disables_whatever_else(self) -> None:
+        for more in ({"several": True}, {"probing": True}, {"behind": True, "step": 2}):
+            assert isinstance(decided(410, **more), Disable)
+
+
+EVERYTHING: dict[str, st.SearchStrategy[Any]] = {
+    "step": st.integers(0, 12),
+    "schedule": st.lists(st.timedeltas(timedelta(seconds=1), timedelta(days=9)), max_size=9),
+    "tries": st.none() | st.integers(1, 12),
+    **{name: st.booleans() for name in ("rejects", "several", "behind", "probing", "at_fault")},
+}
+
+
+class TestAnything:
+    @given(st.integers(300, 599), st.fixed_dictionaries(EVERYTHING))
+    def test_never_condemns_a_payload_that_was_not_refused(self, status: int, more: dict[str, Any]) -> None:
+        decision = decided(status, **more)
+        if isinstance(decision, SetAside | Refuse):
+            assert status in REFUSED and more["rejects"] and not (more["at_fault"] or more["probing"])
+        if isinstance(decision, SetAside):
+            assert more["behind"]
+
+    @given(st.integers(300, 599), st.fixed_dictionaries(EVERYTHING))
+    def test_ends_after_its_tries(self, status: int, more: dict[str, Any]) -> None:
+        most = more["tries"] or len(more["schedule"]) + 1
+        decision = decided(status, **more)
+        if more["step"] + 1 >= most:
+            assert isinstance(decision, Disable | Refuse | SetAside | Halve)
+        elif status not in REFUSED and status != 410:
+            assert isinstance(decision, RetryAt)
 
 
 class TestRetryAfter:

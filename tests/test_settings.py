@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from refcast import settings
 from refcast.errors import BadInput
-from refcast.settings import FILE, Settings, Urls
+from refcast.model import NetworkRules
+from refcast.settings import FILE, Retention, Settings, Urls
 
 
 def load(state: Path, text: str) -> Settings:
@@ -36,8 +38,14 @@ class TestLoad:
             [limits]
             commits = 20
             files = 0
+            [network]
+            allow = ["169.254.7.7"]
+            refuse = ["10.0.0.0/8", "fd00::/8"]
+            proxy = "http://proxy.example.org:3128"
             """,
         )
+        assert found.network == NetworkRules(("169.254.7.7",), ("10.0.0.0/8", "fd00::/8"))
+        assert found.proxy == "http://proxy.example.org:3128"
         assert found.roots == (f"{tmp_path}/git", "/srv/other")
         assert (found.commits, found.files) == (20, 0)
         site = found.describe(f"{tmp_path}/git/team/site.git", id=3, description="The site", default_branch="main")
@@ -58,7 +66,7 @@ class TestLoad:
         ("text", "says"),
         [
             ("what", "Expected"),
-            ("root = []", "root is not a setting; known: limits, roots, urls"),
+            ("root = []", "root is not a setting; known: limits, "),
             ('roots = "/srv"', "roots must be a list of absolute paths"),
             ('roots = ["srv"]', "roots must be a list of absolute paths"),
             ("roots = [1]", "roots must be a list of absolute paths"),
@@ -77,6 +85,15 @@ class TestLoad:
             ("[limits]\ncommits = -1", "limits.commits must be a whole number from 0 to 100000"),
             ("[limits]\ncommits = true", "limits.commits must be a whole number"),
             ("[limits]\nfiles = 1.5", "limits.files must be a whole number"),
+            ("network = 1", "network must be a table"),
+            ("[network]\nallow = '10.0.0.0/8'", "network.allow must be a list of networks"),
+            ("[network]\nallow = ['10.0.0.1/8']", "network.allow: '10.0.0.1/8' is no network but an address in one"),
+            ("[network]\nrefuse = [10]", "network.refuse: 10 is not a network"),
+            ("[network]\nrefuse = ['hooks.example']", "network.refuse: 'hooks.example' is not a network"),
+            ("[network]\nproxy = 1", "network.proxy must be a string"),
+            ("[network]\nproxy = 'proxy:3128'", "network.proxy: the proxy's URL must begin with http://"),
+            ("[network]\nproxy = 'http://u:s3cret@proxy:1'", "refcast endpoint edit NAME --proxy-file FILE"),
+            ("[network]\nproxies = 1", "network.proxies is not a setting; known: allow, proxy, refuse"),
             ("[limits]\nlines = 1", "limits.lines is not a setting; known: commits, files"),
         ],
     )
@@ -87,6 +104,7 @@ class TestLoad:
         assert message.startswith(f"{tmp_path / FILE}: ")
         assert says in message
         assert "\n" not in message
+        assert "s3cret" not in message
 
     def test_what_is_no_text_or_no_file(self, tmp_path: Path) -> None:
         (tmp_path / FILE).write_bytes(b"\xff")
@@ -106,6 +124,62 @@ class TestLoad:
         (tmp_path / "a").symlink_to("b")
         (tmp_path / "b").symlink_to("a")
         assert len(load(tmp_path, f'roots = ["{tmp_path}/a"]').roots) == 1
+
+
+class TestRetention:
+    def test_days_and_sizes_in_all_their_forms(self, tmp_path: Path) -> None:
+        found = load(
+            tmp_path,
+            """
+            [retention]
+            days = 60
+            size = "5 GiB"
+            waiting_days = 1.5
+            waiting_size = 2000000
+            """,
+        )
+        assert found.retention == Retention(60, 5 * 1024**3, 1.5, 2_000_000)
+        assert load(tmp_path, "[retention]\ndays = 1").retention == replace(Retention(), days=1)
+
+    @pytest.mark.parametrize(
+        ("text", "size"),
+        [
+            ("500 MB", 500_000_000),
+            ("500MB", 500_000_000),
+            ("1.5 gib", 3 * 512 * 1024**2),
+            ("1 TB", 10**12),
+            ("2048 KiB", 2 * 1024**2),
+            ("2000 kB", 2_000_000),
+            ("2000000 B", 2_000_000),
+            ("1024 TiB", 1024**5),
+        ],
+    )
+    def test_units(self, tmp_path: Path, text: str, size: int) -> None:
+        assert load(tmp_path, f'[retention]\nsize = "{text}"').retention.size == size
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("days = 0", "retention.days must be a number of days from 1 to 36500"),
+            ("days = true", "retention.days must be a number of days"),
+            ("days = 'never'", "retention.days must be a number of days"),
+            ("days = nan", "retention.days must be a number of days"),
+            ("waiting_days = inf", "retention.waiting_days must be a number of days"),
+            ("size = -1", "retention.size must be a number of bytes, or a text such as '500 MB'"),
+            ("size = 1000", "from 1 MiB to 1 PiB"),
+            ("size = '1 EB'", "retention.size must be a number of bytes"),
+            ("size = 'lots'", "retention.size must be a number of bytes"),
+            ("size = 2000000.0", "retention.size must be a number of bytes"),
+            ("waiting_size = '1025 TiB'", "retention.waiting_size must be a number of bytes"),
+            ("waiting_size = true", "retention.waiting_size must be a number of bytes"),
+            ("weeks = 1", "retention.weeks is not a setting; known: days, size, waiting_days, waiting_size"),
+        ],
+    )
+    def test_what_cannot_be(self, tmp_path: Path, text: str, says: str) -> None:
+        with pytest.raises(BadInput) as caught:
+            load(tmp_path, f"[retention]\n{text}")
+        assert says in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 class TestFullName:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcast.errors import BadInput
-from refcast.urls import check_url, masked
+from refcast.urls import check_proxy, check_url, masked
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,7 @@ def test_a_usable_url_passes(url: str) -> None:
         ("http://host/\u3000", "space"),
         ("http://good\\@host/", "backslash"),
         (" http://host/", "space"),
+        ("http://straße.example/", "xn--"),
     ],
 )
 def test_an_unusable_one_is_refused_in_one_line(url: str, word: str) -> None:
@@ -98,3 +99,33 @@ def test_masked_hides_userinfo_and_query_values(url: str, shown: str) -> None:
 @given(st.from_regex(r"[A-Za-z0-9%._~!$&'()*+,;=:-]{1,20}", fullmatch=True))
 def test_no_userinfo_is_shown(userinfo: str) -> None:
     assert masked(f"https://{userinfo}@host.example/path") == "https://***@host.example/path"
+
+
+class TestProxy:
+    @pytest.mark.parametrize(
+        "proxy", ["http://proxy:3128", "http://proxy:3128/", "http://user:p%40ss@10.0.0.1:80", "http://[::1]:8080"]
+    )
+    def test_a_usable_one_passes(self, proxy: str) -> None:
+        check_proxy(proxy)
+
+    @pytest.mark.parametrize(
+        ("proxy", "word"),
+        [
+            ("", "http://"),
+            ("proxy:3128", "http://"),
+            ("https://s3cret:s3cret@proxy:3128", "http://host:port"),
+            ("socks5://s3cret@proxy:1080", "http://"),
+            ("http://s3cret@proxy", "http://host:port"),
+            ("http://proxy:3128/s3cret", "without a path"),
+            ("http://proxy:3128/?s3cret", "without a path"),
+            ("http://proxy:3128?", "without a path"),
+            ("http://proxy:s3cret", "port"),
+        ],
+    )
+    def test_another_is_refused_in_one_line_that_tells_no_secret(self, proxy: str, word: str) -> None:
+        with pytest.raises(BadInput) as caught:
+            check_proxy(proxy)
+        message = str(caught.value)
+        assert word in message
+        assert "s3cret" not in message
+        assert "\n" not in message

@@ -5,6 +5,7 @@ Here it runs in a thread of the test with a real spool, store and receiver; test
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -21,12 +22,14 @@ import pytest
 from receiver import Received, Receiver
 from refcast import ingest, worker
 from refcast.errors import RefcastError, StateError
-from refcast.ingest import Ingest
+from refcast.ingest import Ingest, sweep
 from refcast.settings import Settings
+from refcast.store import FILE, Store
 from refcast.store.lanes import Lanes
 from refcast.transport import Transport
-from refcast.worker import AlreadyRunning, Worker, lock, refresh_notice, running
-from spooled import NOON, World
+from refcast.worker import AlreadyRunning, Worker, lock, presence, refresh_notice, running
+from refcast.worker.pools import Pool
+from spooled import NOON, Clock, World
 
 NEVER = 3600.0
 
@@ -63,11 +66,12 @@ class Running:
     world: World
     on_demand: bool = False
     clock: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
     faults: list[BaseException] = field(default_factory=list)
     looks: int = 0
 
     def __enter__(self) -> Running:
-        self.worker = Worker(self.world.state, self.world.store, Transport(), self.clock, lambda: 0.0)
+        self.worker = Worker(self.world.state, self.world.store, Transport(), self.clock, lambda: 0.0, self.steady)
         real = self.worker._look
 
         def look() -> bool:
@@ -207,13 +211,13 @@ class TestStop:
         for ref in ("one", "two", "three"):
             world.put(f"{ref}:->A")
         with Running(world) as one:
-            real = one.worker._ingest._ingest
+            real = one.worker._ingest._announcer.announce
 
-            def and_stop(*arguments: object) -> dict[str, str]:
+            def and_stop(*arguments: object) -> Iterator[None]:
                 one.worker.stop()
                 return real(*arguments)  # type: ignore[arg-type]
 
-            one.worker._ingest._ingest = and_stop  # type: ignore[method-assign,assignment]
+            one.worker._ingest._announcer.announce = and_stop  # type: ignore[method-assign,assignment]
             running(world.state)
             one.wait_for_end()
         draining(world)
@@ -292,11 +296,132 @@ class TestOnDemand:
         assert len(receiver.book) == 1
         assert world.spooled() == []
 
+    def test_a_record_that_is_to_be_tried_again_as_it_leaves_is_not_left_behind(
+        self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`refcast record retry` has seen it run, and starts no other."""
+
+        @contextlib.contextmanager
+        def leaving(self: Worker) -> Iterator[None]:
+            with real(self):
+                yield
+            if not receiver.book:
+                world.store.intake.retry_aside(None, world.clock())
+
+        real = Worker._sending
+        monkeypatch.setattr(Worker, "_sending", leaving)
+        world.endpoint(url=receiver.url)
+        path = world.put("main:->A")
+        world.store.intake.set_aside(str(path), "a bug in refcast", NOON, None)
+        with Running(world, on_demand=True) as one:
+            one.wait_for_end()
+        assert len(receiver.book) == 1
+
+    def test_stays_for_what_is_left_to_sweep(
+        self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each look takes longer than it would stay idle."""
+        monkeypatch.setattr(worker, "IDLE_SECONDS", 0.0)
+        monkeypatch.setattr(sweep, "SLICE", 1)
+        world.endpoint(url=receiver.url)
+        world.set_refs("one:->A", "three:->A", "two:->A")
+        world.sql("UPDATE repositories SET swept_at = 0")
+        with Running(world, on_demand=True) as running_one:
+            running_one.wait_for_end()
+        assert world.sent(receiver) == ["one:->A", "three:->A", "two:->A"]
+
     def test_what_only_a_person_can_mend_does_not_keep_it(self, world: World) -> None:
         world.write("99999999-0.push", ["refcast 1 push"], at=NOON)
         with Running(world, on_demand=True) as one:
             one.wait_for_end()
         assert len(world.asides()) == 1
+
+
+class TestReplacedStore:
+    """A copy from a backup is put in the place of the store while the worker runs."""
+
+    def test_what_was_sent_from_the_old_one_is_not_recorded_in_the_new(
+        self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def reopen(self: Store) -> None:
+            was_answered = answered.is_set()
+            real(self)
+            reopened.append(was_answered)
+
+        def answer(received: Received) -> int:
+            if received is receiver.book[0]:
+                answered.set()
+                return 200
+            return 500
+
+        def join(self: Pool, seconds: float) -> object:
+            joins.append(seconds)
+            return really_join(self, min(seconds, 0.05))
+
+        reopened: list[bool] = []
+        joins: list[float] = []
+        answered = threading.Event()
+        real, really_join = Store.reopen, Pool.join
+        monkeypatch.setattr(Store, "reopen", reopen)
+        monkeypatch.setattr(Pool, "join", join)
+        monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+        monkeypatch.setattr(worker, "GRACE_SECONDS", 0.05)
+        world.endpoint(url=receiver.url)
+        copy = world.state / "copy"
+        world.sql("VACUUM INTO ?", str(copy))
+        receiver.answer = answer
+        receiver.hold()
+        with Running(world) as one:
+            push(world, "main:->A")
+            receiver.wait_for(1)
+            for rest in ("-wal", "-shm"):
+                (world.state / (FILE + rest)).unlink()
+            copy.replace(world.state / FILE)
+            push(world, "main:A>B")
+            until(lambda: len(joins) > 6 or reopened)
+            receiver.release()
+            until(lambda: reopened)
+            until(lambda: [row.attempts for row in one.worker._store.reports.deliveries()] == [0, 1])
+        assert reopened == [True]
+        assert [row.state for row in world.store.reports.deliveries()] == ["waiting", "waiting"]
+
+    def test_a_stop_does_not_wait_for_it(
+        self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+        monkeypatch.setattr(worker, "GRACE_SECONDS", 0.05)
+        world.endpoint(url=receiver.url)
+        copy = world.state / "copy"
+        world.sql("VACUUM INTO ?", str(copy))
+        receiver.hold()
+        with Running(world) as one:
+            push(world, "main:->A")
+            receiver.wait_for(1)
+            copy.replace(world.state / FILE)
+            until(lambda: not one.worker._pools)
+        receiver.release()
+
+
+class TestRestoredStore:
+    def test_what_it_has_not_seen_is_announced_when_a_worker_starts(self, world: World, receiver: Receiver) -> None:
+        world.endpoint(url=receiver.url)
+        world.put("main:->A")
+        assert draining(world)
+        copy = world.state / "copy"
+        world.sql("VACUUM INTO ?", str(copy))
+        world.put("main:A>B", "new:->C")
+        assert draining(world)
+        world.store.close()
+        for rest in ("-wal", "-shm"):
+            (world.state / (FILE + rest)).unlink(missing_ok=True)
+        copy.replace(world.state / FILE)
+        world.store = Store.open(world.state)
+        world.sql("UPDATE repositories SET swept_at = swept_at - ?", sweep.START_SECONDS + 1)
+        assert draining(world)
+        assert world.told() == ["main:->A", "main:A>B?", "new:->C?"]
+        assert world.sent(receiver) == ["main:->A", *["main:A>B", "new:->C"] * 2]
+        assert draining(world)
+        assert len(receiver.book) == 5
 
 
 class Flaky:
@@ -395,6 +520,7 @@ class TestFaults:
         real = select.select
         monkeypatch.setattr(worker, "POLL_SECONDS", NEVER)
         monkeypatch.setattr(worker, "THREADS", 1)
+        monkeypatch.setattr(Worker, "_tidy", lambda _: False)
         monkeypatch.setattr(select, "select", wait)
         receiver.hold()
         for name in ("one", "two"):
@@ -443,7 +569,7 @@ class TestFaults:
         def full(path: Path, text: str) -> None:
             raise StateError("No space left on device")
 
-        monkeypatch.setattr(worker, "_write", full)
+        monkeypatch.setattr(presence, "write", full)
         world.endpoint(url=receiver.url)
         with Running(world):
             world.put("main:->A")
@@ -452,7 +578,7 @@ class TestFaults:
     def test_a_stop_does_not_wait_for_a_store_that_fails(
         self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def locked(*_: object) -> None:
+        def locked(*_: object, **__: object) -> None:
             failed.set()
             raise StateError("database is locked")
 
@@ -541,6 +667,121 @@ class TestIsolation:
             assert [one.path for one in receiver.book].count("/hung") == 1
             released.set()
             receiver.wait_for(6)
+
+    @pytest.mark.usefixtures("patient")
+    @pytest.mark.parametrize("before", [False, True], ids=["for the first time", "again"])
+    def test_many_that_hang_hold_up_nobody(self, world: World, receiver: Receiver, before: bool) -> None:
+        """More of them than the pool of those that fail has threads."""
+        released = threading.Event()
+        hung = 2 * worker.FAILING_THREADS
+
+        def answer(received: Received) -> int:
+            if received.path.startswith("/hung"):
+                released.wait(30)
+            return 200
+
+        receiver.answer = answer
+        for number in range(hung):
+            world.endpoint(f"hung{number}", url=f"{receiver.url}hung{number}")
+        for number in range(3):
+            world.endpoint(f"well{number}", url=f"{receiver.url}well{number}")
+        world.put("main:->A", "dev:->A")
+        world.run()
+        if before:
+            world.sql("UPDATE lanes SET failing_since = 1, step = 1 WHERE id <= ?", hung)
+
+        def well() -> int:
+            return sum(one.path.startswith("/well") for one in receiver.book)
+
+        with Running(world):
+            until(lambda: well() == 6)
+            until(lambda: len(receiver.book) - 6 == (worker.FAILING_THREADS if before else hung))
+            push(world, "main:A>B")
+            until(lambda: well() == 9)
+            released.set()
+            receiver.wait_for(3 * (hung + 3))
+
+    @pytest.mark.usefixtures("patient")
+    def test_one_that_recovers_drains_with_the_others(
+        self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(worker, "FAILING_THREADS", 1)
+        released = threading.Event()
+
+        def answer(received: Received) -> int:
+            if received.path == "/hung":
+                released.wait(30)
+            return 200
+
+        receiver.answer = answer
+        world.endpoint("better", url=f"{receiver.url}better")
+        world.endpoint("hung", url=f"{receiver.url}hung")
+        for move in ("main:->A", "main:A>B", "main:B>C"):
+            world.put(move)
+        world.run()
+        world.sql("UPDATE lanes SET failing_since = 1, step = 1")
+        world.sql("UPDATE lanes SET due_at = due_at + 0.001 WHERE id = 2")
+        world.clock.now += 1
+        with Running(world):
+            until(lambda: [one.path for one in receiver.book].count("/better") == 3)
+            released.set()
+            receiver.wait_for(6)
+
+
+class TestSettings:
+    @pytest.mark.usefixtures("patient")
+    def test_that_change_hold_for_the_next_request(self, world: World, receiver: Receiver) -> None:
+        world.endpoint(url=receiver.url)
+        with Running(world) as one:
+            push(world, "main:->A")
+            receiver.wait_for(1)
+            (world.state / "refcast.toml").write_text('[network]\nrefuse = ["127.0.0.0/8"]\n')
+            push(world, "main:A>B")
+            until(world.store.lanes.failing)
+            assert one.worker._deliver.settings.network.refuse == ("127.0.0.0/8",)
+        assert len(receiver.book) == 1
+
+
+class TestClockSetBack:
+    """By less than a decision could have a lane wait for: the monotonic clock tells of it."""
+
+    @pytest.mark.usefixtures("hasty")
+    def test_moves_along_what_is_to_happen(self, world: World, receiver: Receiver) -> None:
+        receiver.answers([(503, [("Retry-After", "3600")], b"")])
+        world.clock.now = NOON
+        world.endpoint(url=receiver.url)
+        world.put("main:->A")
+        steady = Clock(0.0)
+        with Running(world, clock=world.clock, steady=steady) as one:
+            until(world.store.lanes.failing)
+            due = world.store.lanes.next_due(after=0)
+            assert due == world.clock() + 3600
+            one.wait_for_looks(2)
+            world.clock.now -= 7200
+            until(lambda: world.store.lanes.next_due(after=0) == due - 7200)
+            one.wait_for_looks(2)
+            assert world.store.lanes.next_due(after=0) == due - 7200, "once"
+            ((not_before, scheduled_at),) = world.sql("SELECT not_before, scheduled_at FROM lanes")
+            assert (not_before, scheduled_at) == (due - 7200, due - 7200)
+            world.clock.now += 3600
+            receiver.wait_for(2)
+
+    @pytest.mark.usefixtures("hasty")
+    def test_a_suspended_machine_is_none(self, world: World, receiver: Receiver) -> None:
+        """Its monotonic clock stands still meanwhile; the other goes on."""
+        receiver.answers([500])
+        world.endpoint(url=receiver.url)
+        world.put("main:->A")
+        steady = Clock(0.0)
+        with Running(world, clock=world.clock, steady=steady) as one:
+            until(world.store.lanes.failing)
+            due = world.store.lanes.next_due(after=0)
+            steady.now += 30
+            world.clock.now += 45
+            one.wait_for_looks(2)
+            assert world.store.lanes.next_due(after=0) == due
+            world.clock.now += 16  # times are rounded to microseconds
+            receiver.wait_for(2)
 
 
 class TestLock:

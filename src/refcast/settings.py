@@ -6,6 +6,7 @@ Endpoints are not settings: the store holds them. Every setting has a need, name
 from __future__ import annotations
 
 import os
+import re
 import string
 import tomllib
 from collections.abc import Mapping
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from refcast import networks
 from refcast.errors import BadInput
 from refcast.model import NetworkRules, Repository, printable
+from refcast.urls import check_proxy
 
 FILE = "refcast.toml"
 
@@ -110,7 +113,7 @@ def load(state: Path) -> Settings:
         return Settings()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"{path}: {error}") from error
-    _known(path, "", table, {"roots", "urls", "limits"})
+    _known(path, "", table, {"roots", "urls", "limits", "network", "retention"})
     roots = table.get("roots", [])
     if not isinstance(roots, list) or not all(isinstance(root, str) and root.startswith("/") for root in roots):
         raise BadInput(f"{path}: roots must be a list of absolute paths")
@@ -121,8 +124,41 @@ def load(state: Path) -> Settings:
     return Settings(
         roots=tuple(os.path.realpath(root) for root in roots),
         urls=_urls(path, _table(path, table, "urls", {one.name for one in fields(Urls)})),
+        network=_network(path, _table(path, table, "network", {"allow", "refuse", "proxy"})),
+        proxy=_proxy(path, _table(path, table, "network", {"allow", "refuse", "proxy"})),
+        retention=_retention(path, _table(path, table, "retention", {one.name for one in fields(Retention)})),
         **limits,
     )
+
+
+def _retention(path: Path, table: dict[str, Any]) -> Retention:
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if not key.endswith("size"):
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 1 <= value <= _LONGEST_DAYS:
+                raise BadInput(f"{path}: retention.{key} must be a number of days from 1 to {_LONGEST_DAYS}")
+            values[key] = value
+            continue
+        size = value
+        if isinstance(value, str) and (found := _SIZE.match(value)):
+            size = int(float(found[1]) * _UNITS[found[2].lower()])
+        if not isinstance(size, int) or isinstance(size, bool) or not _SMALLEST <= size <= _LARGEST:
+            raise BadInput(
+                f"{path}: retention.{key} must be a number of bytes, or a text such as '500 MB' or '2 GiB', "
+                "from 1 MiB to 1 PiB"
+            )
+        values[key] = size
+    return Retention(**values)
+
+
+_LONGEST_DAYS = 36500
+_SMALLEST, _LARGEST = 1024**2, 1024**5
+_UNITS = {
+    unit + suffix: base**power
+    for power, unit in enumerate(("k", "m", "g", "t"), 1)
+    for suffix, base in (("b", 1000), ("ib", 1024))
+} | {"b": 1}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?((?:[kmgt]i?)?b)\Z", re.IGNORECASE)
 
 
 def _urls(path: Path, table: dict[str, object]) -> Urls:
@@ -142,6 +178,37 @@ def _urls(path: Path, table: dict[str, object]) -> Urls:
         if not used <= allowed:
             raise BadInput(f"{path}: urls.{key} uses {_braces(used - allowed)}; known: {_braces(allowed)}")
     return Urls(**{key: str(value) for key, value in table.items()})
+
+
+def _network(path: Path, table: dict[str, Any]) -> NetworkRules:
+    for key in ("allow", "refuse"):
+        entries = table.get(key, [])
+        if not isinstance(entries, list):
+            raise BadInput(f"{path}: network.{key} must be a list of networks")
+        for entry in entries:
+            try:
+                networks.network(entry)
+            except BadInput as error:
+                raise BadInput(f"{path}: network.{key}: {error}") from None
+    return NetworkRules(tuple(table.get("allow", [])), tuple(table.get("refuse", [])))
+
+
+def _proxy(path: Path, table: dict[str, Any]) -> str:
+    proxy = table.get("proxy", "")
+    if not isinstance(proxy, str):
+        raise BadInput(f"{path}: network.proxy must be a string")
+    if "@" in proxy:
+        # The file is no place for a secret, and the error must not repeat it.
+        raise BadInput(
+            f"{path}: network.proxy holds a user name, which belongs to an endpoint: "
+            "refcast endpoint edit NAME --proxy-file FILE"
+        )
+    try:
+        if proxy:
+            check_proxy(proxy)
+    except BadInput as error:
+        raise BadInput(f"{path}: network.proxy: {error}") from None
+    return proxy
 
 
 def _braces(names: set[str]) -> str:

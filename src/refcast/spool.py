@@ -25,11 +25,12 @@ stale, and a record that it may hold is truncated.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,6 +75,13 @@ class Entry:
     complete: bool
     alive: bool
     """Whether the receive-pack that the file's name tells of still runs."""
+    torn: bool = False
+    """What follows the intents cannot be read; only `read_intents` returns such an entry."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether it tells of a push that ended without a record: refused, or killed."""
+        return bool(self.intents) and not (self.records or self.complete or self.alive)
 
 
 def create(spool: Path, owner_uid: int) -> None:
@@ -108,6 +116,28 @@ def files(spool: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
+def closed(spool: Path) -> dict[Path, OSError]:
+    """The users' directories that cannot be read, each with the error. `files` knows nothing of what is in them."""
+    found = {}
+    for box in boxes(spool):
+        try:
+            os.scandir(box).close()
+        except OSError as error:
+            found[box] = error
+    return found
+
+
+def oldest(spool: Path) -> float:
+    """The time of the oldest file that pushes wrote, seconds since the epoch; infinite where there is none, and 0 where
+    that cannot be told, for a directory cannot be read."""
+    try:
+        if closed(spool):
+            return 0.0
+        return min((path.lstat().st_mtime for path in files(spool)), default=math.inf)
+    except (OSError, StateError):
+        return 0.0
+
+
 def boxes(spool: Path) -> Iterator[Path]:
     """The directories of the users who push: named by the uid that owns them, and no links.
 
@@ -138,35 +168,55 @@ def read(path: Path) -> Entry:
 
     Raises FileNotFoundError if it is gone, RecordError (one line, with the reason) if it is not what a hook writes,
     or if its record was cut off and the push that wrote it is over."""
+    entry, fault = _read(path)
+    if fault:
+        raise fault
+    return entry
+
+
+def read_intents(path: Path) -> Entry:
+    """The same, but of a file that is spoiled its intents, and no record.
+
+    Raises RecordError only for what no hook can have written at all."""
+    entry, fault = _read(path)
+    return replace(entry, records=(), complete=False, torn=True) if fault else entry
+
+
+def _read(path: Path) -> tuple[Entry, RecordError | None]:
+    """What can be read of a file, and what is wrong with the rest."""
     alive = is_alive(path)  # before reading: what is written afterwards is seen next time
     with open(_open(path), "rb") as file:
         info = os.fstat(file.fileno())
         if info.st_size > MAX_BYTES:
             raise RecordError(f"{path}: {info.st_size} bytes is more than a record may have ({MAX_BYTES})")
         data = file.read(MAX_BYTES)
-    complete = data.endswith(END)
     intents: list[Part] = []
     records: list[Part] = []
-    for kind, ended, fields in _split(path, data):
-        if kind == "intent":
-            # One that a full disk spoiled must not take the record behind it along.
-            with contextlib.suppress(RecordError):
-                intents.append(_intent(path, fields))
-        elif ended:
-            records.append(_record(path, fields))
-        elif not alive:
-            raise RecordError(f"{path}: the record was cut off while it was written")
-    if not (intents or records or alive):
-        raise RecordError(f"{path}: nothing in it is a record, or an intent of one")
-    return Entry(
+    fault = None
+    try:
+        for kind, ended, fields in _split(path, data):
+            if kind == "intent":
+                # One that a full disk spoiled must not take the record behind it along.
+                with contextlib.suppress(RecordError):
+                    intents.append(_intent(path, fields))
+            elif ended:
+                records.append(_record(path, fields))
+            elif not alive:
+                raise RecordError(f"{path}: the record was cut off while it was written")
+        if not (intents or records or alive):
+            raise RecordError(f"{path}: nothing in it is a record, or an intent of one")
+    except RecordError as error:
+        fault = error
+    entry = Entry(
         path=path,
         uid=info.st_uid,
         time=_time(path, info.st_mtime_ns),
         intents=tuple(intents),
         records=tuple(records),
-        complete=complete,
+        complete=data.endswith(END),
         alive=alive,
     )
+    return entry, fault
 
 
 def is_alive(path: Path) -> bool:

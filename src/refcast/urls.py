@@ -8,6 +8,9 @@ from refcast.errors import BadInput
 
 HIDDEN = "***"
 
+_DEVIANT = "ßẞς\u200c\u200d"
+"""What IDNA 2003, which Python looks up, makes another name of than IDNA 2008 does (UTS 46, section 7)."""
+
 
 def check_url(url: str) -> None:
     """Raise BadInput, one line that shows no secret, unless `url` is http or https and can be sent to.
@@ -40,6 +43,19 @@ def check_url(url: str) -> None:
         raise BadInput("the URL has no host: write it as https://host/path")
     if ":" not in host and not _is_name(host):
         raise BadInput("the URL's host is not a valid host name or address")
+    if any(character in _DEVIANT for character in host):
+        raise BadInput("the URL's host has a letter that programs look up in two ways: write it in its xn-- form")
+
+
+def check_proxy(proxy: str) -> None:
+    """Raise BadInput, one line that shows no secret, unless `proxy` is `http://[user:password@]host:port`."""
+    try:
+        check_url(proxy)
+    except BadInput as error:
+        raise BadInput(str(error).replace("the URL", "the proxy's URL", 1)) from None
+    parts = urlsplit(proxy)
+    if parts.scheme != "http" or parts.port is None or parts.path not in {"", "/"} or parts.query or "?" in proxy:
+        raise BadInput("the proxy must be written as http://host:port, without a path; it is asked for https as well")
 
 
 def _is_name(host: str) -> bool:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from events import UPDATE, events, times
+from events import NOTICES, SAMPLES, UPDATE, events, times
 from refcast import dialects, signing
 from refcast.dialects import DIALECTS, fields
 from refcast.errors import BadInput
-from refcast.model import Event
+from refcast.model import Event, Notice
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CHAT = {"discord", "slack"}
@@ -91,6 +91,40 @@ class TestAnyEvent:
     @given(time=times)
     def test_prints_times_by_the_rfc(self, time: datetime) -> None:
         assert RFC3339.fullmatch(fields.timestamp(time))
+
+
+class TestNotice:
+    @pytest.mark.parametrize("name", DIALECTS)
+    @pytest.mark.parametrize("case", NOTICES)
+    def test_is_a_valid_body_the_same_each_time(self, name: str, case: str) -> None:
+        message = DIALECTS[name].notice(NOTICES[case])
+        assert message == DIALECTS[name].notice(NOTICES[case])
+        assert json.loads(dialects.encode(message.payload)) == message.payload
+
+    @pytest.mark.parametrize("name", DIALECTS)
+    def test_its_kinds_are_three_and_none_of_the_system_s(self, name: str) -> None:
+        dialect = DIALECTS[name]
+        kinds = {dialect.notice(notice).kind for notice in NOTICES.values()}
+        others = {dialect.test().kind, *(one.kind for event in SAMPLES.values() for one in dialect.render(event))}
+        assert len(kinds) == 3
+        assert not kinds & others
+
+    @pytest.mark.parametrize("name", sorted(set(DIALECTS) - CHAT))
+    def test_names_the_endpoint_its_state_and_the_reason(self, name: str) -> None:
+        payload = DIALECTS[name].notice(NOTICES["notice-disabled"]).payload
+        if name == "codescoring":
+            events = payload["events"]
+            assert isinstance(events, list)
+            payload = events[0]["payload"]
+        assert (payload["endpoint"], payload["state"], payload["waiting"]) == ("ci", "disabled", 12_345)
+        assert payload["since"] == "2024-05-06T07:08:09.123456+00:00"
+        assert "for the 8th time" in str(payload["reason"])
+
+    @unhurried
+    @given(name=st.sampled_from(sorted(DIALECTS)), words=st.text(st.characters(exclude_categories=[])), when=times)
+    def test_takes_any_words(self, name: str, words: str, when: datetime) -> None:
+        message = DIALECTS[name].notice(Notice(words, "failing", words, when))
+        assert json.loads(dialects.encode(message.payload)) == message.payload
 
 
 @pytest.mark.parametrize(

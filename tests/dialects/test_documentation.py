@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from events import ONE, TAG, TAG_DELETED, UPDATE, A, B
+from events import NOTICES, ONE, TAG, TAG_DELETED, UPDATE, A, B
 from refcast import dialects, signing
-from refcast.model import RefUpdate
+from refcast.model import Message, RefUpdate
 
 PAGE = Path(__file__).parents[2] / "docs" / "dialects.md"
 PUSH = replace(UPDATE, update=RefUpdate(A, B, "refs/heads/main"), commits=(ONE,), total=1, head=ONE)
@@ -49,13 +49,23 @@ EXAMPLES = {
     "slack push": PUSH,
     "slack tag": TAG,
 }
+NOTICED = [f"{name} notice" for name in ("codescoring", "discord", "github", "gitlab", "refcast", "slack")]
+"""The others say the same as one of these."""
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_is_what_is_rendered(example: str) -> None:
+def rendered(example: str) -> Message:
     name, kind = example.split()
-    messages = dialects.get(name).render(EXAMPLES[example])
+    dialect = dialects.get(name)
+    if kind == "notice":
+        return dialect.notice(NOTICES["notice-failing"])
+    messages = dialect.render(EXAMPLES[example])
     (message,) = messages if len(messages) == 1 else [message for message in messages if message.kind == kind]
+    return message
+
+
+@pytest.mark.parametrize("example", [*EXAMPLES, *NOTICED])
+def test_an_example_is_what_is_rendered(example: str) -> None:
+    message = rendered(example)
     block = f"```json\n{json.dumps(message.payload, indent=2, ensure_ascii=False)}\n```\n"
     page = PAGE.read_text()
     place = re.compile(rf"(<!-- example: {example} -->\n)(\n```json\n.*?\n```\n)?", re.DOTALL)
@@ -68,7 +78,7 @@ def test_an_example_is_what_is_rendered(example: str) -> None:
 
 
 def test_the_page_has_no_other_examples() -> None:
-    assert set(re.findall(r"<!-- example: (.*) -->", PAGE.read_text())) == set(EXAMPLES)
+    assert set(re.findall(r"<!-- example: (.*) -->", PAGE.read_text())) == {*EXAMPLES, *NOTICED}
 
 
 @pytest.mark.parametrize("name", dialects.DIALECTS)

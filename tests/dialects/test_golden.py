@@ -1,4 +1,4 @@
-"""Every dialect over the hard repository, against golden files: tests/golden/<dialect>/<case>….
+"""Every dialect over the hard repository and over notices, against golden files: tests/golden/<dialect>/<case>….
 
 Each message has two files: `.json`, the payload, indented and in ASCII so that no letter can hide, and
 `.headers`, as they would be sent with the secret `golden`. Where a case makes several messages, their
@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 import hard
+from events import NOTICES
 from refcast import dialects, signing
 from refcast.history import History, Limits
-from refcast.model import Event, Push, Pusher, Repository
+from refcast.model import Event, Message, Push, Pusher, Repository
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -54,11 +55,14 @@ def read(made: hard.HardRepository) -> Iterator[tuple[str, Event]]:
 
 
 def files(name: str, events: dict[str, Event]) -> dict[str, str]:
-    """What the dialect makes of the events: text by file name."""
+    """What the dialect makes of the events and of the notices: text by file name."""
     dialect = dialects.get(name)
     made: dict[str, str] = {}
-    for case, event in events.items():
-        messages = dialect.render(event)
+    cases: dict[str, list[Message]] = {
+        **{case: dialect.render(event) for case, event in events.items()},
+        **{case: [dialect.notice(notice)] for case, notice in NOTICES.items()},
+    }
+    for case, messages in cases.items():
         for number, message in enumerate(messages, 1):
             stem = case if len(messages) == 1 else f"{case}.{number}-{message.kind}"
             payload = dialects.encode(message.payload)

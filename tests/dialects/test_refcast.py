@@ -21,6 +21,7 @@ from events import (
     FORCED,
     LIGHT_TAG,
     NEW_BRANCH,
+    NOTICES,
     ONE,
     OTHER,
     SAMPLES,
@@ -324,6 +325,13 @@ class TestSchema:
 
     def test_there_are_golden_files(self) -> None:
         assert len(list(GOLDEN.glob("*.json"))) > 20
+
+    @pytest.mark.parametrize("name", NOTICES)
+    def test_notices_hold_to_it(self, name: str) -> None:
+        told = json.loads(dialects.encode(dialect.notice(NOTICES[name], HOOK).payload))
+        self.STRICT.validate(told)
+        assert list(told) == SCHEMA["$defs"]["health"]["required"]
+        assert told["id"] == HOOK.uuid
 
     def test_the_test_holds_to_it(self) -> None:
         self.STRICT.validate(dialect.test().payload)

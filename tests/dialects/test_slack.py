@@ -14,6 +14,7 @@ from events import (
     FORCED,
     LIGHT_TAG,
     NEW_BRANCH,
+    NOTICES,
     ONE,
     OTHER,
     SITE,
@@ -28,9 +29,9 @@ from events import (
     D,
     branch,
 )
-from hostile import hostile
+from hostile import hostile, texts
 from refcast.dialects import limited, slack
-from refcast.model import Event, Pusher
+from refcast.model import Event, Notice, Pusher
 
 HOME = "https://git.example.org/team/site"
 SITE_LINK = f"<{HOME}|team/site>"
@@ -236,6 +237,21 @@ def test_the_longest_of_all_still_fits() -> None:
     told = said(many)[1:]
     assert told[-2:] == [f"… and {10**9 - len(told) + 2} more", f"incomplete: {'&amp;' * 149}…"]
     assert 3 < len(told) < 22
+
+
+@pytest.mark.parametrize("notice", NOTICES.values(), ids=NOTICES)
+def test_no_notice_can_do_harm_or_exceed_a_limit(notice: Notice) -> None:
+    check(slack.notice(notice).payload)
+
+
+@settings(deadline=None)
+@given(name=texts, reason=texts)
+def test_no_name_and_no_reason_can_do_harm(name: str, reason: str) -> None:
+    check(slack.notice(Notice(name, "failing", reason, UPDATE.time)).payload)
+
+
+def test_the_longest_notice_still_fits() -> None:
+    check(slack.notice(Notice("&🚀*" * 5000, "disabled", "&🚀*" * 5000, UPDATE.time, 10**9)).payload)
 
 
 def test_the_test_is_a_friendly_line() -> None:

@@ -171,8 +171,7 @@ class TestErrors:
         with pytest.raises(StateError, match=r"is locked; another program holds it") as caught:
             note(opened, "x")
         assert str(path) in str(caught.value)
-        with pytest.raises(StateError, match="is locked"):
-            Database.open(path)
+        Database.open(path).close()  # to look at it is possible still
         other.execute("ROLLBACK")
         note(opened, "x")
         other.close()
@@ -190,7 +189,7 @@ class TestErrors:
 
     def test_a_file_that_is_no_database(self, path: Path) -> None:
         path.write_bytes(b"what is this" * 1000)
-        with pytest.raises(StateError, match=r"not a database; put a copy from a backup"):
+        with pytest.raises(StateError, match=r"not a database; stop the worker, and put a copy"):
             Database.open(path)
 
     def test_a_damaged_one(self, path: Path) -> None:

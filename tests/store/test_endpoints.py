@@ -10,7 +10,9 @@ import pytest
 
 from refcast.errors import BadInput
 from refcast.model import Endpoint
-from refcast.store.endpoints import Endpoints
+from refcast.store import endpoints as storing
+from refcast.store.endpoints import Endpoints, Removed
+from refcast.store.pruning import forget
 from spooled import ATTEMPT, World
 
 FULL = Endpoint(
@@ -25,6 +27,15 @@ FULL = Endpoint(
     other_refs=True,
     verify_tls=False,
     timeout=2.5,
+    secret_file="/etc/\udcfe.secret",
+    schedule=(1.0, 90.0),
+    tries=3,
+    rejects=False,
+    max_events=10,
+    proxy="http://ann:s3cret@proxy:3128",
+    ca_file="/etc/ca.pem",
+    client_cert="/etc/\udcfd.pem",
+    client_key="/etc/key.pem",
 )
 
 
@@ -83,10 +94,64 @@ class TestRemove:
             assert work is not None
             world.store.lanes.retry(work, ATTEMPT, step=1, due_at=world.clock() + 1, now=1.0, error="x")
         assert world.store.endpoints.waiting(gone.id) == 1
-        world.store.endpoints.remove(gone.id)
+        world.store.endpoints.remove(gone.id, discard=True)
         assert [row.endpoint for row in world.store.reports.deliveries()] == ["stays"]
         assert world.sql("SELECT count(*) FROM attempts") == [(1,)]
         assert world.sql("SELECT endpoint_id FROM lanes") == [(stays.id,)]
+        assert world.sql("PRAGMA foreign_key_check") == []
+
+    @pytest.mark.parametrize("state", ["waiting", "aside", "held"])
+    def test_not_while_some_wait(self, world: World, state: str) -> None:
+        number = world.endpoint().id
+        world.put("main:->A")
+        world.run()
+        world.sql("UPDATE deliveries SET state = ?", state)
+        with pytest.raises(BadInput, match=r"1 deliveries wait for ci: .* --discard"):
+            world.store.endpoints.remove(number)
+        assert world.store.endpoints.get("ci").state == "active"
+        assert world.store.endpoints.remove(number, discard=True) == Removed(discarded=1, told=[])
+
+    def test_contents_go_unless_another_has_them(self, world: World) -> None:
+        gone = world.endpoint("gone")
+        world.endpoint("stays", repositories=("site",))
+        world.endpoint("other", dialect="gogs")
+        world.put("main:->A")
+        world.run()
+        world.store.endpoints.remove(gone.id, discard=True)
+        assert world.sql("SELECT DISTINCT dialect FROM contents ORDER BY 1") == [("codeup",), ("gogs",)]
+        world.store.endpoints.remove(world.store.endpoints.get("other").id, discard=True)
+        assert world.sql("SELECT DISTINCT dialect FROM contents") == [("codeup",)]
+
+    def test_in_steps_and_again_where_it_was_interrupted(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(storing, "ROWS", 3)
+        steps: list[int] = []
+
+        def forget_and_fail(connection: object, positions: list[int]) -> int:
+            steps.append(len(positions))
+            if len(steps) == 2:
+                raise KeyboardInterrupt
+            return forget(connection, positions)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(storing, "forget", forget_and_fail)
+        number = world.endpoint().id
+        world.put(*(f"b{each}:->A" for each in range(7)))
+        world.run()
+        with pytest.raises(KeyboardInterrupt):
+            world.store.endpoints.remove(number, discard=True)
+        one = world.store.endpoints.get("ci")
+        assert (one.state, one.reason, world.store.endpoints.waiting(number)) == ("disabled", "it is being removed", 4)
+        assert world.store.endpoints.remove(number, discard=True).discarded == 4
+        assert steps == [3, 3, 3, 1]
+        assert world.sql("SELECT count(*) FROM contents") == [(0,)]
+
+    def test_those_that_told_it_of_failures_tell_nobody(self, world: World) -> None:
+        ops = world.endpoint("ops")
+        world.endpoint("ci", on_failure=ops.id)
+        world.endpoint("cd", on_failure=ops.id)
+        world.endpoint("well", on_failure=world.store.endpoints.get("ci").id)
+        assert world.store.endpoints.name_of(ops.id) == "ops"
+        assert world.store.endpoints.remove(ops.id).told == ["cd", "ci"]
+        assert [one.on_failure is None for one in world.store.endpoints.all()] == [True, True, False]
         assert world.sql("PRAGMA foreign_key_check") == []
 
     def test_while_a_request_is_under_way(self, world: World) -> None:
@@ -96,7 +161,7 @@ class TestRemove:
             world.run()
             work = world.store.lanes.claim(world.clock())
             assert work is not None
-            world.store.endpoints.remove(number)
+            world.store.endpoints.remove(number, discard=True)
             if finish == "delivered":
                 world.store.lanes.delivered(work, ATTEMPT, 1.0)
             elif finish == "retry":

@@ -12,9 +12,11 @@ from events import A, B, branch
 from refcast.model import ZERO_ID
 from refcast.store import Store
 from refcast.store.intake import Aside, Batch, NewContent, NewDelivery, NewEvent, Told
+from refcast.store.recoveries import Covered, LateRecord, Recovery
 from spooled import ENDPOINT
 
 REF = "refs/heads/main"
+TIME = branch(A, B).time.timestamp()
 
 
 @pytest.fixture
@@ -93,11 +95,26 @@ class TestRecords:
         store.intake.add(batch(new(REF, "d1")), 3.0)
         assert store.intake.done([*(str(number) for number in range(40_000)), "r1"]) == {"r1"}
 
-    def test_tell_when_a_gap_was_noticed(self, store: Store) -> None:
+    def test_tell_of_recoveries_and_what_they_covered(self, store: Store) -> None:
         store.intake.add(batch(new(REF, "d1", recovered=True), new(REF, "d2", old=A, to=B)), 3.0)
-        assert store.intake.recovered_at(1, REF, but="r2") == 2.0
-        assert store.intake.recovered_at(1, REF, but="r1") is None
-        assert store.intake.recovered_at(1, "refs/heads/dev", but="r2") is None
+        (found,) = store.intake.recoveries(1, "", REF, but="r2")
+        assert found == Recovery(found.event_id, ZERO_ID, A, TIME, 3.0, (), frozenset({A, B}))
+        assert store.intake.recoveries(1, "", REF, but="r1") == []
+        assert store.intake.recoveries(1, "refs/namespaces/x/", REF, but="r2") == []
+        assert store.intake.recoveries(1, "", "refs/heads/dev", but="r2") == []
+        late = Batch("r2", 1, "ben", 9.0, (), {}, last=True, covered=[Covered(REF, ZERO_ID, A, found.event_id)])
+        for _ in range(2):
+            store.intake.add(late, 10.0)
+        assert store.intake.covered_by(found.event_id) == [LateRecord("r2", "ben", 9.0, REF, ZERO_ID, A)]
+        (found,) = store.intake.recoveries(1, "", REF, but="r3")
+        assert found.told == ((ZERO_ID, A),)
+
+    def test_tell_where_a_ref_was_brought_last(self, store: Store) -> None:
+        assert not store.intake.is_told(1, "", REF, A)
+        store.intake.add(batch(new(REF, "d1")), 3.0)
+        assert store.intake.is_told(1, "", REF, A)
+        assert not store.intake.is_told(1, "", REF, B)
+        assert not store.intake.is_told(1, "refs/namespaces/x/", REF, A)
 
 
 class TestAsides:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from refcast.store.claims import Work
 from refcast.store.intake import NUDGE_SECONDS
-from refcast.store.lanes import Work
 from spooled import ATTEMPT, NOON, World
 
 
@@ -137,6 +137,117 @@ class TestClaim:
         assert world.store.lanes.is_pending()
 
 
+class TestSides:
+    """Lanes whose last try failed are served apart from the others."""
+
+    def test_by_the_last_try(self, world: World) -> None:
+        for name in ("one", "two"):
+            world.endpoint(name)
+        world.put("main:->A", "dev:->A")
+        world.run()
+        assert world.store.lanes.claim(NOON, failing=True) is None
+        fail(world, claim(world), 0)
+        work = world.store.lanes.claim(NOON, failing=False)
+        assert work is not None and work.endpoint.name == "two" and work.failing_since is None
+        assert world.store.lanes.claim(NOON, failing=False) is None
+        work = world.store.lanes.claim(NOON, failing=True)
+        assert work is not None and work.endpoint.name == "one" and work.failing_since == NOON
+        assert work.last_error == "HTTP 500"
+        assert world.store.lanes.claim(NOON) is None
+
+
+class TestNext:
+    """What comes of a request is recorded together with the claim of the next."""
+
+    def test_stays_claimed(self, world: World) -> None:
+        world.endpoint()
+        world.put("main:->A")
+        world.put("main:A>B")
+        world.run()
+        first = claim(world)
+        second = world.store.lanes.delivered(first, ATTEMPT, NOON, then=())
+        assert second is not None and second.position > first.position
+        assert world.store.lanes.claim(NOON) is None
+        assert world.store.lanes.delivered(second, ATTEMPT, NOON, then=()) is None
+        assert world.sql("SELECT claimed FROM lanes") == [(0,)]
+
+    def test_is_not_claimed_before_it_is_due(self, world: World) -> None:
+        world.endpoint(dialect="codescoring", batch_window=0)
+        world.put("main:->A")
+        world.put("main:A>B")
+        world.run()
+        work = world.store.lanes.claim(NOON)
+        assert work is not None
+        assert world.store.lanes.delivered(work, ATTEMPT, NOON, 5.0, then=()) is None
+        assert world.store.lanes.next_due(after=NOON) == NOON + 5
+
+    def test_of_a_removed_endpoint_there_is_none(self, world: World) -> None:
+        endpoint = world.endpoint()
+        world.put("main:->A")
+        world.put("main:A>B")
+        world.run()
+        work = claim(world)
+        world.store.endpoints.remove(endpoint.id, discard=True)
+        assert world.store.lanes.delivered(work, ATTEMPT, NOON, then=()) is None
+        world.store.lanes.halve(work, ATTEMPT, now=NOON)
+        world.store.lanes.refuse(work, ATTEMPT, now=NOON, reason="x")
+        world.store.lanes.set_aside(work, ATTEMPT, step=1, now=NOON, scheduled_at=NOON, error="x")
+        world.store.lanes.disable(work, ATTEMPT, now=NOON, reason="x")
+        fail(world, work, 60)
+        assert world.sql("SELECT count(*) FROM attempts") == [(0,)]
+
+
+class TestAside:
+    def aside(self, world: World) -> Work:
+        """The first has stepped aside, and the second is claimed."""
+        world.endpoint()
+        world.put("main:->A")
+        world.put("main:A>B")
+        world.run()
+        first = claim(world)
+        world.store.lanes.set_aside(first, ATTEMPT, step=3, now=NOON, scheduled_at=NOON + 60, error="HTTP 400")
+        second = claim(world)
+        assert (second.aside, second.step, second.scheduled_at) == (first.position, 3, NOON + 60)
+        return second
+
+    def states(self, world: World) -> list[tuple[str, str]]:
+        return world.sql("SELECT state, reason FROM deliveries ORDER BY position")
+
+    def test_waits_for_what_comes_of_the_next(self, world: World) -> None:
+        self.aside(world)
+        assert self.states(world) == [("aside", "HTTP 400"), ("waiting", "")]
+        assert world.store.endpoints.waiting(1) == 2
+
+    def test_is_back_when_the_next_fails(self, world: World) -> None:
+        fail(world, self.aside(world), 60, step=3)
+        assert self.states(world) == [("waiting", ""), ("waiting", "")]
+        assert world.sql("SELECT aside FROM lanes") == [(None,)]
+
+    def test_is_back_when_a_person_enables_meanwhile(self, world: World) -> None:
+        second = self.aside(world)
+        world.store.endpoints.enable(second.endpoint.id, NOON)
+        fail(world, second, 60, step=3)
+        assert self.states(world) == [("waiting", ""), ("waiting", "")]
+        assert claim(world).step == 0
+
+    def test_is_not_condemned_after_a_person_has_ended_the_probation(self, world: World) -> None:
+        second = self.aside(world)
+        world.sql("UPDATE deliveries SET state = 'waiting'")
+        world.sql("UPDATE lanes SET aside = NULL")
+        world.store.lanes.delivered(second, ATTEMPT, NOON)
+        assert [state for state, _ in self.states(world)] == ["waiting", "delivered"]
+
+
+class TestTurnBack:
+    def test_moves_all_times(self, world: World) -> None:
+        world.endpoint()
+        world.put("main:->A")
+        world.run()
+        fail(world, claim(world), 60)
+        world.store.lanes.turn_back(1000)
+        assert world.sql("SELECT due_at, scheduled_at FROM lanes") == [(NOON - 940, NOON - 940)]
+
+
 class TestRetry:
     def test_keeps_the_head_where_it_is(self, world: World) -> None:
         world.endpoint()
@@ -243,7 +354,7 @@ class TestSleeping:
         world.run()
         fail(world, claim(world), 60, step=3)
         (lane,) = world.store.lanes.sleeping(NOON)
-        assert (lane.step, lane.due_at) == (3, NOON + 60)
+        assert (lane.step, lane.due_at, lane.schedule) == (3, NOON + 60, ())
         assert world.store.lanes.sleeping(NOON + 60) == []
         world.store.lanes.pull_back(lane, NOON + 30)
         world.store.lanes.pull_back(lane, NOON)

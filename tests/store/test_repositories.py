@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from refcast.store import Store
+from refcast.store.repositories import Found, Sweepable
 
 A, B = "a" * 40, "b" * 40
 ODD = os.fsdecode(b"/srv/caf\xe9\xff.git")
@@ -55,3 +56,26 @@ class TestUsers:
         assert ann != ben
         assert store.repositories.user_id("ann") == store.repositories.find_user("ann") == ann
         assert store.repositories.find_user("nobody") == 0
+
+
+class TestSweeps:
+    def test_what_is_noted(self, store: Store) -> None:
+        number = store.repositories.add("/srv/a.git", {}, 10.0)
+        (one,) = store.repositories.sweepable()
+        assert one == Sweepable(number, "/srv/a.git", watched=True, swept_at=10.0, asked_at=None, found=None)
+        store.repositories.ask_sweep(number, 19.0)
+        found = Found(2, 1, ("refs/heads/caf\udce9", "refs/heads/b"))
+        store.repositories.swept(number, found, began_at=20.0, now=21.0)
+        (one,) = store.repositories.sweepable()
+        assert (one.swept_at, one.asked_at, one.found) == (20.0, None, found)
+        store.repositories.swept(number, Found(error="gone"), began_at=30.0, now=31.0)
+        (one,) = store.repositories.sweepable()
+        assert (one.swept_at, one.found) == (20.0, Found(error="gone"))
+
+    def test_what_is_asked_meanwhile_stays_asked_unless_it_lies_ahead(self, store: Store) -> None:
+        number = store.repositories.add("/srv/a.git", {}, 10.0)
+        for asked_at, left in ((20.5, 20.5), (21.5, None)):
+            store.repositories.ask_sweep(number, asked_at)
+            store.repositories.swept(number, Found(), began_at=20.0, now=21.0)
+            (one,) = store.repositories.sweepable()
+            assert one.asked_at == left

@@ -14,8 +14,11 @@ import refcast
 from refcast.cli.common import App, Group, default_state
 from refcast.cli.deliveries import delivery, record
 from refcast.cli.endpoints import endpoint
-from refcast.cli.processes import demo, status, worker
+from refcast.cli.follow import log
+from refcast.cli.processes import demo, worker
 from refcast.cli.repositories import install, render, uninstall
+from refcast.cli.status import status
+from refcast.cli.sweep import sweep
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -37,5 +40,5 @@ def main(context: click.Context, state: Path | None) -> None:
     context.obj = App((state or default_state()).absolute())
 
 
-for command in (install, uninstall, endpoint, delivery, record, render, worker, status, demo):
+for command in (install, uninstall, endpoint, delivery, record, render, sweep, worker, status, log, demo):
     main.add_command(command)

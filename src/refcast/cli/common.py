@@ -38,8 +38,11 @@ class App:
         if worker.running(self.state) is not None:
             return  # it heard us look, as it hears a hook
         command = [sys.executable, "-I", "-m", "refcast", "--state", str(self.state), "worker", "--on-demand"]
+        # What hooks give it too, and no more: a secret may be in this environment, for --secret-env.
+        kept = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
         subprocess.Popen(
             command,
+            env=kept,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from refcast.cli.common import iso, safe, when
-from refcast.store.lanes import Attempt
+from refcast.store.outcomes import Attempt
 
 
 def attempt_facts(attempt: Attempt) -> dict[str, Any]:
@@ -22,13 +22,15 @@ def attempt_facts(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def show_exchange(attempt: Attempt, body: bytes | None = None) -> None:
-    """Request and answer, as one reads them in a protocol's description."""
+def show_exchange(attempt: Attempt, body: bytes | None = None, note: str = "") -> None:
+    """Request and answer, as one reads them in a protocol's description; `note` in place of a body says what it was."""
     click.echo(f"{when(attempt.started_at)}  POST {safe(attempt.url)}")
     for name, value in attempt.request_headers:
         click.echo(f"> {safe(name)}: {safe(value)}")
     if body is not None:
         click.echo(f">\n> {safe(body.decode('utf-8', 'replace'))}")
+    elif note and attempt.request_headers:
+        click.echo(f">\n> ({note})")
     ms = f"{attempt.duration * 1000:.0f} ms"
     if attempt.status is None:
         click.echo(f"< no answer after {ms}: {attempt.error_class}: {safe(attempt.error)}")

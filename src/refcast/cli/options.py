@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import time
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
-from refcast import deliver, dialects, signing, urls
+from refcast import deliver, dialects, urls
+from refcast.cli import values
 from refcast.cli.common import F
+from refcast.cli.secrets import check_signing, read_one, with_secret
 from refcast.errors import BadInput
 from refcast.model import Endpoint
+from refcast.store import Store
+from refcast.transport.tls import check_files
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -32,7 +33,13 @@ def endpoint_options(function: F) -> F:
             click.option("--content-type", help="json or form, where the dialect has both."),
             click.option("--secret-file", type=click.Path(), help="Read the secret from a file; - for standard input."),
             click.option("--secret-env", metavar="NAME", help="Read the secret from an environment variable."),
+            click.option(
+                "--secret-path",
+                type=click.Path(),
+                help="Leave the secret in this file, and read it for each request. Only its owner may read it.",
+            ),
             click.option("--ask-secret", is_flag=True, help="Ask for the secret."),
+            click.option("--no-secret", is_flag=True, help="Take the secret away, or the file that holds it."),
             click.option(
                 "--event", "events", multiple=True, help="push or tag_push; again for more. Default: all; `all` again."
             ),
@@ -54,15 +61,71 @@ def endpoint_options(function: F) -> F:
                 "--signing", metavar="SCHEME", help="How requests prove themselves. Default: as the dialect does."
             ),
             click.option(
-                "--max-commits", type=click.IntRange(0, 100_000), help="How many commits an event lists at most."
+                "--max-commits",
+                metavar="N",
+                help="How many commits an event lists at most; `default` for no limit here.",
             ),
-            click.option("--max-files", type=click.IntRange(0, 100_000), help="How many paths a commit lists at most."),
+            click.option(
+                "--max-files", metavar="N", help="How many paths a commit lists at most; `default` for no limit here."
+            ),
+            click.option(
+                "--max-events",
+                metavar="N",
+                help="How many events of one push go out at once; the rest are held. `none`, the default, for all.",
+            ),
             click.option(
                 "--batch-window",
                 type=float,
                 help="Seconds, 0 to 300, in which events gather for one request, in dialects that do that. Default: 5.",
             ),
             click.option("--timeout", type=float, help="Seconds for one whole request, 1 to 300. Default: 30."),
+            click.option(
+                "--schedule",
+                metavar="WAITS",
+                help="What to wait after each failure, such as 1m,5m,30m,3h; or `default`.",
+            ),
+            click.option(
+                "--tries",
+                metavar="N",
+                help="How many failures in a row disable it; `default`: one more than the schedule has waits.",
+            ),
+            click.option(
+                "--rejection/--no-rejection",
+                "rejection",
+                default=None,
+                help="Whether 400, 413 and 422 condemn a payload, and 410 the endpoint. Default: as the dialect.",
+            ),
+            click.option("--default-rejection", is_flag=True, help="As the dialect has it, again."),
+            click.option(
+                "--on-failure",
+                metavar="NAME",
+                help="The endpoint that is told when this one fails, is disabled, recovers; or `none`.",
+            ),
+            click.option(
+                "--proxy",
+                metavar="URL",
+                help="Its HTTP proxy; `none` for no proxy, `default` for that of the settings.",
+            ),
+            click.option(
+                "--proxy-file",
+                type=click.Path(),
+                help="Read the proxy from a file, or - for standard input: where it holds a password, `ps` shows it.",
+            ),
+            click.option(
+                "--ca-file",
+                type=click.Path(),
+                help="Certificates (PEM) that may vouch for it; `none` for the system's.",
+            ),
+            click.option(
+                "--client-cert",
+                type=click.Path(),
+                help="The certificate (PEM) to show it, perhaps with its key; or `none`.",
+            ),
+            click.option(
+                "--client-key",
+                type=click.Path(),
+                help="The key (PEM) of that certificate, in a file of its own; or `none`.",
+            ),
         ]
     ):
         function = option(function)
@@ -71,6 +134,8 @@ def endpoint_options(function: F) -> F:
 
 def changed(one: Endpoint, options: dict[str, Any]) -> Endpoint:
     """The endpoint with what the options say, checked. BadInput names what cannot be, and the alternatives."""
+    if one.name == "none":
+        raise BadInput("'none' cannot name an endpoint: it is what --on-failure calls no endpoint")
     if not NAME.match(one.name):
         raise BadInput(
             f"{one.name!r} cannot name an endpoint: use up to 64 letters, digits, dots, hyphens, underscores"
@@ -86,11 +151,10 @@ def changed(one: Endpoint, options: dict[str, Any]) -> Endpoint:
     timeout = one.timeout if options["timeout"] is None else options["timeout"]
     if not 1 <= timeout <= 300:
         raise BadInput(f"a timeout of {timeout:g} seconds cannot be: use 1 to 300")
-    secret = _secret(options)
-    secret = one.secret if secret is None else secret
-    one = replace(one, secret=secret, signing=one.signing if options["signing"] is None else options["signing"])
-    _check_signing(one)
-    if options["max_files"] is not None and not dialect.FILES:
+    one = with_secret(one, options)
+    one = replace(one, signing=one.signing if options["signing"] is None else options["signing"])
+    check_signing(one)
+    if options["max_files"] not in (None, "default") and not dialect.FILES:
         able = ", ".join(name for name, known in dialects.DIALECTS.items() if known.FILES)
         raise BadInput(f"{dialect.NAME} lists no files: --max-files goes with {able}")
     window = options["batch_window"]
@@ -98,10 +162,15 @@ def changed(one: Endpoint, options: dict[str, Any]) -> Endpoint:
         raise BadInput(f"{dialect.NAME} sends each event alone: --batch-window goes with {', '.join(deliver.BATCHING)}")
     if window is not None and not 0 <= window <= deliver.LONGEST_WINDOW:
         raise BadInput(f"a batch window of {window:g} seconds cannot be: use 0 to {deliver.LONGEST_WINDOW:g}")
-    return replace(
+    one = replace(
         one,
-        commits=one.commits if options["max_commits"] is None else options["max_commits"],
-        files=one.files if options["max_files"] is None else options["max_files"],
+        commits=_count(options, "max_commits", one.commits, 0, 100_000, "default"),
+        files=_count(options, "max_files", one.files, 0, 100_000, "default"),
+        max_events=_count(options, "max_events", one.max_events, 1, 100_000, "none"),
+        tries=_count(options, "tries", one.tries, 1, 1000, "default"),
+        schedule=one.schedule if options["schedule"] is None else values.schedule(options["schedule"]),
+        rejects=_rejects(one, options),
+        proxy=_proxy(one, options),
         batch_window=one.batch_window if window is None else window,
         content_type=content_type,
         events=frozenset() if "all" in events else events,
@@ -110,76 +179,56 @@ def changed(one: Endpoint, options: dict[str, Any]) -> Endpoint:
         verify_tls=one.verify_tls if options["verify_tls"] is None else options["verify_tls"],
         timeout=timeout,
     )
+    return _with_files(one, options)
 
 
-def _check_signing(one: Endpoint) -> None:
-    """BadInput for a secret that the scheme cannot use, and for headers that would stand twice."""
-    dialect = dialects.get(one.dialect)
-    scheme = one.signing or dialect.SIGNING
-    mine = {name.lower() for name in signing.check(scheme, one.secret)}
-    if one.secret and scheme == "none":
-        raise BadInput(f"{dialect.NAME} signs nothing: leave the secret out, or say how with --signing")
-    if one.signing and one.signing != "none" and not one.secret:
-        raise BadInput(f"the signing scheme {one.signing} needs a secret: --secret-file, --secret-env or --ask-secret")
-    theirs = {name.lower() for name in dialect.headers("", "")}
-    if mine & theirs:
-        raise BadInput(f"the header {min(mine & theirs)} is one of the dialect's own: let another carry the secret")
-    if "authorization" in mine and "@" in urlsplit(one.url).netloc:
-        raise BadInput("the URL's user name and the secret would both be the header Authorization: use one of them")
+def told(store: Store, one: Endpoint, name: str | None) -> Endpoint:
+    """The endpoint with the one that `--on-failure` names. BadInput if that is itself, or is not there."""
+    if name is None:
+        return one
+    if name == "none":
+        return replace(one, on_failure=None)
+    number = None if name == one.name else store.endpoints.get(name).id
+    if number in (None, one.id):
+        raise BadInput(f"{one.name} cannot be told of its own failure: name another endpoint, or `none`")
+    return replace(one, on_failure=number)
 
 
-def rotated(old: Endpoint, new: Endpoint, hours: float) -> Endpoint:
-    """The endpoint with the old secret in force for some hours. BadInput where the scheme knows one secret only."""
-    scheme = new.signing or dialects.get(new.dialect).SIGNING
-    if not signing.get(scheme).rotates:
-        able = ", ".join(name for name, known in signing.SCHEMES.items() if known.rotates)
-        raise BadInput(f"{scheme} signs with one secret only, so the old one cannot stay valid; able to: {able}")
-    if not 0 < hours <= 24 * 365:
-        raise BadInput(f"{hours:g} hours cannot be: use more than 0, up to a year")
-    signing.check(scheme, old.secret)
-    if not old.secret or new.secret == old.secret:
-        raise BadInput(
-            "there is no old secret to keep: give the new one with --secret-file, --secret-env or --ask-secret"
-        )
-    return replace(new, old_secret=old.secret, old_secret_until=time.time() + hours * 3600)
+def _count(options: dict[str, Any], key: str, now: int | None, lowest: int, highest: int, word: str) -> int | None:
+    text = options[key]
+    return now if text is None else values.count("--" + key.replace("_", "-"), text, lowest, highest, word)
 
 
-def check_frozen(one: Endpoint, schemes: set[str]) -> None:
-    """BadInput where what waits is signed by a scheme that cannot use the endpoint's secret: it could never be sent."""
-    for scheme in schemes:
-        try:
-            signing.check(scheme, one.secret)
-        except BadInput as error:
-            raise BadInput(
-                f"deliveries that wait are to be signed by {scheme}, and {error}; let them go first"
-            ) from error
+def _rejects(one: Endpoint, options: dict[str, Any]) -> bool | None:
+    if options["default_rejection"]:
+        if options["rejection"] is not None:
+            raise BadInput("--default-rejection leaves it to the dialect: leave out --rejection and --no-rejection")
+        return None
+    return one.rejects if options["rejection"] is None else bool(options["rejection"])
 
 
-def read_url(url: str | None, file: str | None) -> str | None:
-    """The URL as it was written, or as a file has it; None for neither. BadInput for both."""
-    if url is not None and file is not None:
-        raise BadInput("give the URL in one way: on the command line, or by --url-file")
-    return url if file is None else _read(file, "URL")
+def _proxy(one: Endpoint, options: dict[str, Any]) -> str:
+    proxy = read_one(options["proxy"], options["proxy_file"], "proxy", "--proxy-file")
+    if proxy is None:
+        return one.proxy
+    if proxy in ("none", "default"):
+        return "" if proxy == "default" else proxy
+    urls.check_proxy(proxy)
+    return proxy
 
 
-def _read(file: str, what: str) -> str:
-    try:
-        with click.open_file(file, "rb") as opened:
-            return os.fsdecode(opened.read(65536)).rstrip("\r\n")
-    except OSError as error:
-        raise BadInput(f"cannot read the {what} from {file!r}: {error.strerror}") from error
-
-
-def _secret(options: dict[str, Any]) -> str | None:
-    """The secret that the options lead to; None if they name none. It is never an argument: `ps` would show it."""
-    ways = [key for key in ("secret_file", "secret_env") if options[key] is not None]
-    if len(ways) + options["ask_secret"] > 1:
-        raise BadInput("give the secret in one way: --secret-file, --secret-env or --ask-secret")
-    if options["secret_file"] is not None:
-        return _read(options["secret_file"], "secret")
-    if options["secret_env"] is not None:
-        secret = os.environ.get(options["secret_env"])
-        if not secret:
-            raise BadInput(f"the environment variable {options['secret_env']!r} is not set, or empty")
-        return secret
-    return str(click.prompt("Secret", hide_input=True)) if options["ask_secret"] else None
+def _with_files(one: Endpoint, options: dict[str, Any]) -> Endpoint:
+    """The endpoint with the files for TLS that the options name; the key goes with its certificate."""
+    given: dict[str, Any] = {
+        key: values.file("--" + key.replace("_", "-"), options[key])
+        for key in ("ca_file", "client_cert", "client_key")
+        if options[key] is not None
+    }
+    if given.get("client_cert") == "":
+        given.setdefault("client_key", "")
+    one = replace(one, **given)
+    if one.client_key and not one.client_cert:
+        raise BadInput("a key goes with a certificate: name that with --client-cert")
+    if given:
+        check_files(one.ca_file, one.client_cert, one.client_key)
+    return one

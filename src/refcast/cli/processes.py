@@ -1,34 +1,38 @@
-"""`refcast worker`, `status` and `demo`."""
+"""`refcast worker` and `demo`."""
 
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
 import random
 import signal
-import sys
 import time
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import click
 
 from refcast import demo as demonstration
-from refcast import install, spool
 from refcast import worker as working
-from refcast.cli.common import App, iso, json_option, pass_app, safe, show_json, table, when
-from refcast.errors import RepositoryError
+from refcast.cli import logs
+from refcast.cli.common import App, pass_app
+from refcast.errors import RefcastError
 from refcast.transport import Transport
+
+log = logging.getLogger("refcast")
 
 
 @click.command()
 @click.option("--drain", is_flag=True, help="Deliver what is due once, and return. Exit code 1 if something is left.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How it logs to standard error: lines for people, or one JSON object in each.",
+)
 @click.option("--on-demand", is_flag=True, hidden=True, help="As hooks start it: detached, and leaving when idle.")
 @pass_app
 @click.pass_context
-def worker(context: click.Context, app: App, drain: bool, on_demand: bool) -> None:
+def worker(context: click.Context, app: App, drain: bool, log_format: str, on_demand: bool) -> None:
     """Ingest and deliver in the foreground.
 
     That is what a service manager wants. SIGTERM and SIGINT stop it. One worker runs for each state directory.
@@ -36,7 +40,7 @@ def worker(context: click.Context, app: App, drain: bool, on_demand: bool) -> No
     """
     if on_demand:
         working.detach()
-    _log_to(app.state if on_demand else None)
+    logs.begin(app.state if on_demand else None, log_format)
     try:
         with app.store() as store:
             transport = Transport()
@@ -56,106 +60,14 @@ def worker(context: click.Context, app: App, drain: bool, on_demand: bool) -> No
     except working.AlreadyRunning:
         if not on_demand:
             raise
+    except RefcastError as error:
+        if on_demand:  # nobody reads its standard error
+            log.error("the worker ends: %s", error)
+        raise
     except Exception:
         if on_demand:
-            logging.getLogger("refcast").exception("the worker ends")
+            log.exception("a bug in refcast ends the worker")
         raise
-
-
-def _log_to(state: Path | None) -> None:
-    """Log to standard error, where a service manager keeps it; a detached worker has none and keeps its own files."""
-    if state is None:
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    else:
-        handler = logging.handlers.RotatingFileHandler(state / "worker.log", maxBytes=1_000_000, backupCount=3)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
-    logger = logging.getLogger("refcast")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-
-
-@click.command()
-@json_option
-@pass_app
-@click.pass_context
-def status(context: click.Context, app: App, as_json: bool) -> None:
-    """Show the worker, what waits, and what needs a person. Exit code 1 if something does."""
-    with app.store() as store:
-        now = time.time()
-        paths = store.repositories.paths()
-        endpoints = store.endpoints.all()
-        facts: dict[str, Any] = {
-            "state": str(app.state),
-            "worker": working.running(app.state),
-            "repositories": len(paths),
-            "deliveries": store.reports.counts(),
-            "backlog": [asdict(one) for one in store.reports.backlog()],
-            "records_waiting": _records_waiting(app.state),
-            "pushes_unfinished": _pushes_unfinished(app.state),
-            "records_aside": len(asides := store.intake.asides()),
-        }
-        needs = [f"endpoint {one.name} is disabled: {one.reason}" for one in endpoints if one.state == "disabled"]
-        needs += [
-            f"endpoint {one.name} has been failing since {when(one.since)}: {one.error}"
-            for one in store.lanes.failing()
-            if not one.disabled and now - one.since > working.NOTICE_SECONDS
-        ]
-        needs += [f"record set aside: {one.reason}; mend it, then `refcast record retry`" for one in asides]
-        if not facts["worker"] and (store.lanes.is_pending() or facts["records_waiting"]):
-            needs.append(
-                "deliveries wait and no worker runs; `refcast worker` is for a service, or push again to start one"
-            )
-        for path in paths:
-            try:
-                needs += install.problems(install.place(Path(path)), app.state)
-            except RepositoryError as error:
-                needs.append(str(error))
-    facts["needs_a_person"] = needs
-    if as_json:
-        for one in facts["backlog"]:
-            one |= {key: iso(one[key]) for key in ("oldest", "next_try", "failing_since")}
-        show_json(facts)
-    else:
-        _print_status(facts)
-    context.exit(1 if needs else 0)
-
-
-def _print_status(facts: dict[str, Any]) -> None:
-    running = f"runs (pid {facts['worker']})" if facts["worker"] else "does not run; the next push starts it"
-    click.echo(f"state         {safe(facts['state'])}")
-    click.echo(f"worker        {running}")
-    click.echo(f"repositories  {facts['repositories']}")
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(facts["deliveries"].items()))
-    click.echo(f"deliveries    {counts or 'none yet'}")
-    click.echo(f"records       {facts['records_waiting']} in the spool, {facts['records_aside']} set aside")
-    if facts["pushes_unfinished"]:
-        click.echo(f"unfinished    {facts['pushes_unfinished']} pushes that were refused or killed after `update`")
-    if facts["backlog"]:
-        click.echo()
-        table(
-            ["ENDPOINT", "WAITING", "OLDEST", "NEXT TRY", "FAILING SINCE", "LAST ERROR"],
-            [
-                [
-                    one["name"],
-                    one["waiting"],
-                    *(when(one[key]) for key in ("oldest", "next_try", "failing_since")),
-                    one["last_error"],
-                ]
-                for one in facts["backlog"]
-            ],
-        )
-    for line in facts["needs_a_person"]:
-        click.echo(f"\n! {safe(line)}")
-
-
-def _pushes_unfinished(state: Path) -> int:
-    """Pushes that ended after `update` and before post-receive. What they moved, if anything, the next push tells."""
-    return sum(not (spool.is_complete(path) or spool.is_alive(path)) for path in spool.files(state / "spool"))
-
-
-def _records_waiting(state: Path) -> int:
-    return sum(spool.is_complete(path) for path in spool.files(state / "spool"))
 
 
 @click.command()

@@ -18,7 +18,7 @@ from urllib.parse import quote_plus
 
 from refcast.dialects import codescoring, codeup, deveo, discord, gitcode, gitea, github, gitlab, gogs, refcast, slack
 from refcast.errors import BadInput
-from refcast.model import NO_HOOK, Commit, Event, FileChanges, Hook, Message
+from refcast.model import NO_HOOK, Commit, Event, FileChanges, Hook, Message, Notice
 
 
 class Dialect(Protocol):
@@ -41,6 +41,9 @@ class Dialect(Protocol):
 
     def test(self, hook: Hook = NO_HOOK) -> Message:
         """What the system's own test button sends."""
+
+    def notice(self, notice: Notice, hook: Hook = NO_HOOK) -> Message:
+        """What tells of another endpoint's health, under a kind that the system itself does not have."""
 
     def headers(self, kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:
         """The headers of a message of this kind but for content type and signature."""

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from refcast.dialects.fields import commit_url, compare_url, text
-from refcast.model import Commit, Event, RefUpdate, Repository, is_zero
+from refcast.dialects.fields import commit_url, compare_url, text, utc_timestamp
+from refcast.model import Commit, Event, Notice, RefUpdate, Repository, is_zero
 
 COMMITS = 20
 """How many commits one message tells: what is longer nobody reads in a chat."""
@@ -23,6 +23,8 @@ NAME = 100
 """Characters of a repository's, a ref's or a person's name."""
 ADDRESS = 300
 """Characters of an address that is linked."""
+REASON = 500
+"""Characters of what went wrong with an endpoint."""
 
 BLUE, GREEN, ORANGE, RED = 0x2F6FDE, 0x2EB67D, 0xE8912D, 0xD13438
 
@@ -217,3 +219,23 @@ def taken(lines: Sequence[str]) -> int:
 
 def more(count: int) -> str:
     return f"… and {count} more"
+
+
+HEALTH = {
+    "failing": (ORANGE, "\N{WARNING SIGN}\N{VARIATION SELECTOR-16} Deliveries to {} began to fail"),
+    "disabled": (RED, "\N{NO ENTRY SIGN} {} is disabled: its deliveries are held until somebody enables it"),
+    "recovered": (GREEN, "\N{WHITE HEAVY CHECK MARK} {} takes deliveries again"),
+}
+"""A colour, and a sentence with a gap for the endpoint."""
+
+
+def health(notice: Notice, escape: Callable[[str], str]) -> tuple[int, str, str]:
+    """A colour, a sentence, and what more there is to say, in one line; name and reason have gone through `escape`.
+
+    Both begin with words of ours: at a line's start more characters are marks than `escape` knows.
+    """
+    colour, sentence = HEALTH[notice.state]
+    name = escape(one_line(notice.endpoint, NAME) or "?")
+    reason = escape(one_line(notice.reason, REASON))
+    since = f"Since {utc_timestamp(notice.since)}, {notice.waiting} waiting"
+    return colour, sentence.replace("{}", f"endpoint {name}"), f"{since}: {reason}" if reason else since

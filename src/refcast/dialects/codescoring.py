@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from refcast.dialects import notices, refcast
 from refcast.dialects.fields import text, timestamp
 from refcast.dialects.refcast import neutral
-from refcast.model import NO_HOOK, Event, Hook, Message
+from refcast.model import NO_HOOK, Event, Hook, Message, Notice
 
 NAME = "codescoring"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
@@ -40,6 +41,12 @@ def render(event: Event, hook: Hook = NO_HOOK) -> list[Message]:
 def test(hook: Hook = NO_HOOK) -> Message:
     """The trigger `test` with an empty payload. A test has no time of its own; the epoch is one that parses."""
     return Message("test", envelope(datetime(1970, 1, 1, tzinfo=UTC), "test", {}))
+
+
+def notice(notice: Notice, hook: Hook = NO_HOOK) -> Message:
+    """An event of no project, with a trigger of refcast's own; its time is when the other began to fail."""
+    kind, payload = notices.kind_of(notice), refcast.notice(notice, hook).payload
+    return Message(kind, envelope(notice.since, kind, payload))
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:

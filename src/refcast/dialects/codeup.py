@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 
+from refcast.dialects import notices
 from refcast.dialects.fields import commit_url, text, timestamp
-from refcast.model import NO_HOOK, Commit, Event, Hook, Message, Repository
+from refcast.model import NO_HOOK, Commit, Event, Hook, Message, Notice, Repository
 
 NAME = "codeup"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
@@ -18,8 +19,6 @@ SIGNING = "codeup-token"
 COMMITS: int | None = None
 FILES = False
 REJECTS = True
-
-KINDS = {"push": "Push Hook", "tag_push": "Tag Push Hook"}
 
 SCP_LIKE = re.compile(r"((?:[^/@:\[\]]+@)?(?:\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)):(.+)", re.DOTALL)
 """`[user@]host:path`, by git's rule: a colon before the first slash."""
@@ -48,18 +47,29 @@ def render(event: Event, hook: Hook = NO_HOOK) -> list[Message]:
         "commits": [commit_object(event.repository, commit) for commit in listed],
         "total_commits_count": 0 if tag or update.deleted else event.total,
     }
-    return [Message(KINDS[event.kind], payload)]
+    return [Message(hook_name(event.kind), payload)]
 
 
 def test(hook: Hook = NO_HOOK) -> Message:
     """The body that the help page shows for the test button: two ids and nothing else."""
     return Message(
-        KINDS["push"],
+        hook_name("push"),
         {
             "before": "f2e2d577fab1562a6239b82721fd9827e05fdce6",
             "after": "eb63d0277e64684236ebf8394b919230c4b8a286",
         },
     )
+
+
+def notice(notice: Notice, hook: Hook = NO_HOOK) -> Message:
+    """An event of refcast's own, of a kind that no receiver knows: `Endpoint Failing Hook` and so on."""
+    kind = notices.kind_of(notice)
+    return Message(hook_name(kind), {"object_kind": kind, **notices.told(notice)})
+
+
+def hook_name(kind: str) -> str:
+    """How this family writes a kind in its header: `tag_push` is `Tag Push Hook`."""
+    return f"{kind.replace('_', ' ').title()} Hook"
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:

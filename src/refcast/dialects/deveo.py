@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid5
 
+from refcast.dialects import notices
 from refcast.dialects.fields import commit_url, compare_url, text, utc_timestamp
 from refcast.dialects.trial import TRIAL
 from refcast.model import NO_HOOK, Commit, Event, Hook, Message, Pusher, Repository
@@ -58,6 +59,9 @@ def test(hook: Hook = NO_HOOK) -> Message:
     """A push of one made-up commit, to a repository that is none: the help page knows no test of its own."""
     (message,) = render(TRIAL)
     return message
+
+
+notice = notices.plain
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:

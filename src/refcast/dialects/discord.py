@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-from refcast.dialects.chat import GREEN, Line, News, fit, news, units
-from refcast.model import NO_HOOK, Event, Hook, Message
+from refcast.dialects import notices
+from refcast.dialects.chat import GREEN, Line, News, fit, health, news, units
+from refcast.model import NO_HOOK, Event, Hook, Message, Notice
 
 NAME = "discord"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
@@ -43,6 +44,11 @@ def render(event: Event, hook: Hook = NO_HOOK) -> list[Message]:
 def test(hook: Hook = NO_HOOK) -> Message:
     words = "This is a test from refcast: what is pushed will be told here."
     return Message("test", message({"description": words, "color": GREEN}))
+
+
+def notice(notice: Notice, hook: Hook = NO_HOOK) -> Message:
+    colour, sentence, more = health(notice, escape)
+    return Message(notices.kind_of(notice), message({"description": f"{sentence}\n{more}", "color": colour}))
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:

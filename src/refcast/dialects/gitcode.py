@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from refcast.dialects.codeup import checkout_sha
+from refcast.dialects import gitlab
+from refcast.dialects.codeup import checkout_sha, hook_name
 from refcast.dialects.fields import commit_url, text, utc_timestamp
 from refcast.dialects.trial import TRIAL
 from refcast.model import NO_HOOK, Commit, Event, Hook, Message, RefUpdate, Repository
@@ -17,12 +18,10 @@ from refcast.model import NO_HOOK, Commit, Event, Hook, Message, RefUpdate, Repo
 NAME = "gitcode"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "gitcode-signature"
+"""Of the help page's two, the one that it calls more secure; `gitcode-token` is the other."""
 COMMITS: int | None = None
 FILES = True
 REJECTS = True
-"""Of the help page's two, the one that it calls more secure; `gitcode-token` is the other."""
-
-KINDS = {"push": "Push Hook", "tag_push": "Tag Push Hook"}
 
 CO_AUTHOR = re.compile(r"^co-authored-by:[ \t]*([^<>\r\n]*?)[ \t]*<([^<>\r\n]*)>[ \t]*$", re.IGNORECASE | re.MULTILINE)
 
@@ -58,13 +57,16 @@ def render(event: Event, hook: Hook = NO_HOOK) -> list[Message]:
         "hook_id": hook.id,
         "hook_type": "project",
     }
-    return [Message(KINDS[event.kind], payload)]
+    return [Message(hook_name(event.kind), payload)]
 
 
 def test(hook: Hook = NO_HOOK) -> Message:
     """An ordinary push, as the test button's is: of one made-up commit, to a repository that is none."""
     (message,) = render(TRIAL, hook)
     return message
+
+
+notice = gitlab.notice
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from refcast.dialects import notices
 from refcast.dialects.fields import commit_url, compare_url, text, timestamp
 from refcast.dialects.gogs import person_object
 from refcast.dialects.trial import TRIAL
@@ -48,6 +49,9 @@ def test(hook: Hook = NO_HOOK) -> Message:
     """A push of one made-up commit. (Gitea's own test is a push of the newest commit that there is.)"""
     (message,) = render(TRIAL, hook)
     return message
+
+
+notice = notices.plain
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from refcast.dialects import notices
 from refcast.dialects.fields import commit_url, compare_url, text, timestamp
 from refcast.dialects.gogs import person_object
 from refcast.model import NO_HOOK, Commit, Event, Hook, Ident, Message, Pusher, RefUpdate, Repository
@@ -18,9 +19,9 @@ CONTENT_TYPES: tuple[str, ...] = ("json", "form")
 SIGNING = "github"
 
 COMMITS: int | None = 2048
+"""How many commits a push lists at most: https://docs.github.com/webhooks/webhook-events-and-payloads#push"""
 FILES = True
 REJECTS = True
-"""How many commits a push lists at most: https://docs.github.com/webhooks/webhook-events-and-payloads#push"""
 
 CREATED_AT = "1970-01-01T00:00:00Z"
 """When the repository, or the hook, was made: nobody says, and receivers need a time that parses."""
@@ -118,6 +119,9 @@ def test(hook: Hook = NO_HOOK) -> Message:
             },
         },
     )
+
+
+notice = notices.plain
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:

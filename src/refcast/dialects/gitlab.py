@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import re
 
-from refcast.dialects.codeup import checkout_sha
+from refcast.dialects import notices
+from refcast.dialects.codeup import checkout_sha, hook_name
 from refcast.dialects.fields import commit_url, text, timestamp
 from refcast.dialects.trial import TRIAL
-from refcast.model import NO_HOOK, Commit, Event, Hook, Message, RefUpdate, Repository
+from refcast.model import NO_HOOK, Commit, Event, Hook, Message, Notice, RefUpdate, Repository
 
 NAME = "gitlab"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
 SIGNING = "gitlab-token"
 
-KINDS = {"push": "Push Hook", "tag_push": "Tag Push Hook"}
-
 COMMITS: int | None = 20
+"""How many commits a push lists at most, the newest."""
 FILES = True
 REJECTS = True
-"""How many commits a push lists at most, the newest."""
 
 VERSION = "17.4.0"
 """The first GitLab that sends all the headers below; receivers know the user agent by its prefix."""
@@ -59,13 +58,19 @@ def render(event: Event, hook: Hook = NO_HOOK) -> list[Message]:
         "push_options": {},
         "repository": {key: project[key] for key in DEPRECATED},
     }
-    return [Message(KINDS[event.kind], payload)]
+    return [Message(hook_name(event.kind), payload)]
 
 
 def test(hook: Hook = NO_HOOK) -> Message:
     """A push of one made-up commit. (GitLab's own test is a push of the newest commits that there are.)"""
     (message,) = render(TRIAL, hook)
     return message
+
+
+def notice(notice: Notice, hook: Hook = NO_HOOK) -> Message:
+    """An event of refcast's own, of a kind that no receiver knows: `Endpoint Failing Hook` and so on."""
+    kind = notices.kind_of(notice)
+    return Message(hook_name(kind), {"object_kind": kind, "event_name": kind, **notices.told(notice)})
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:

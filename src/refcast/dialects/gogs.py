@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from refcast.dialects import notices
 from refcast.dialects.fields import commit_url, compare_url, text, timestamp
 from refcast.model import NO_HOOK, ZERO_ID, Commit, Event, Hook, Ident, Message, Pusher, RefUpdate, Repository
 
@@ -53,6 +54,9 @@ def test(hook: Hook = NO_HOOK) -> Message:
         ),
         update,
     )
+
+
+notice = notices.plain
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:

@@ -8,8 +8,22 @@ from __future__ import annotations
 
 import base64
 
+from refcast.dialects import notices
 from refcast.dialects.fields import commit_url, compare_url, text, timestamp
-from refcast.model import NO_HOOK, Commit, Event, FileChanges, Hook, Ident, Message, Pusher, RefUpdate, Repository, Tag
+from refcast.model import (
+    NO_HOOK,
+    Commit,
+    Event,
+    FileChanges,
+    Hook,
+    Ident,
+    Message,
+    Notice,
+    Pusher,
+    RefUpdate,
+    Repository,
+    Tag,
+)
 
 NAME = "refcast"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
@@ -30,6 +44,12 @@ def render(event: Event, hook: Hook = NO_HOOK) -> list[Message]:
 
 def test(hook: Hook = NO_HOOK) -> Message:
     return Message("test", {"version": VERSION, "kind": "test", "id": hook.uuid})
+
+
+def notice(notice: Notice, hook: Hook = NO_HOOK) -> Message:
+    """What the schema calls `health`: of another endpoint, and of no repository."""
+    kind = notices.kind_of(notice)
+    return Message(kind, {"version": VERSION, "kind": kind, "id": hook.uuid, **notices.told(notice)})
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:

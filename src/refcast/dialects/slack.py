@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from refcast.dialects.chat import Line, News, fit, news
-from refcast.model import NO_HOOK, Event, Hook, Message
+from refcast.dialects import notices
+from refcast.dialects.chat import Line, News, fit, health, news
+from refcast.model import NO_HOOK, Event, Hook, Message, Notice
 
 NAME = "slack"
 CONTENT_TYPES: tuple[str, ...] = ("json",)
@@ -38,12 +39,17 @@ def render(event: Event, hook: Hook = NO_HOOK) -> list[Message]:
     payload = message(sentence if len(sentence) <= TEXT else plain)
     lines = fit(said, written, ATTACHMENT)
     if lines:
-        payload["attachments"] = [{"fallback": plain, "color": f"#{said.colour:06x}", "text": lines}]
+        payload["attachments"] = [attachment(said.colour, lines, plain)]
     return [Message(said.kind, payload)]
 
 
 def test(hook: Hook = NO_HOOK) -> Message:
     return Message("test", message("This is a test from refcast: what is pushed will be told here."))
+
+
+def notice(notice: Notice, hook: Hook = NO_HOOK) -> Message:
+    colour, sentence, more = health(notice, escape)
+    return Message(notices.kind_of(notice), {**message(sentence), "attachments": [attachment(colour, more, sentence)]})
 
 
 def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]:
@@ -54,6 +60,10 @@ def headers(kind: str, delivery_id: str, hook: Hook = NO_HOOK) -> dict[str, str]
 def message(sentence: str) -> dict[str, object]:
     """Names are not made into links, which would ping whoever has them; pages are not previewed."""
     return {"text": sentence, "unfurl_links": False, "unfurl_media": False, "link_names": False, "attachments": []}
+
+
+def attachment(colour: int, lines: str, fallback: str) -> dict[str, object]:
+    return {"fallback": fallback, "color": f"#{colour:06x}", "text": lines}
 
 
 def headline(said: News, linked: Callable[[str, str], str]) -> str:

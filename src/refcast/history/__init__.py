@@ -2,8 +2,8 @@
 
 Owns the way from a push and the ledger to events: the rules (`telling`), which commits (`walk`), what they say
 (`text`) and changed (`trees`), put together (`commits`), all read from the repository's objects (`objects`). It
-writes nothing, knows no store and no dialect, and asks the refs themselves only in `tips` and `default_branch`:
-a push is told by the ids it names.
+writes nothing, knows no store and no dialect. A push is told by the ids it names; what the refs themselves say
+(`refs`) is for those who ask.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Self
 from pygit2 import Repository as GitRepository
 
 from refcast.history.objects import Objects, open_repository
+from refcast.history.refs import Refs
 from refcast.history.telling import Limits, Telling
 from refcast.model import Event, Push, Pusher, Repository
 
@@ -27,6 +28,7 @@ class History:
     def __init__(self, repository: GitRepository) -> None:
         self._repository = repository
         self._objects = Objects(repository)
+        self.refs = Refs(repository)
 
     @classmethod
     def open(cls, path: str) -> Self:
@@ -48,11 +50,11 @@ class History:
 
         Raises RepositoryError where the refs cannot be read.
         """
-        return self._objects.tips()
+        return self.refs.all()[0]
 
     def default_branch(self) -> str:
         """The short name of the branch that HEAD names, even before its first commit; empty if detached."""
-        return self._objects.head().removeprefix("refs/heads/")
+        return self.refs.head().removeprefix("refs/heads/")
 
     def events(
         self,

@@ -1,4 +1,4 @@
-"""A repository's objects and refs, as libgit2 reads them, with its faults and refusals turned into plain answers.
+"""A repository's objects, as libgit2 reads them, with its faults and refusals turned into plain answers.
 
 Owns opening a repository and libgit2's settings for the whole process. Does not know what a push is.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pygit2
 from pygit2 import Commit, GitError, Oid, Repository, Tag
-from pygit2.enums import ConfigLevel, ObjectType, ReferenceType, RepositoryOpenFlag
+from pygit2.enums import ConfigLevel, ObjectType, RepositoryOpenFlag
 
 from refcast.errors import RepositoryError
 from refcast.history import text
@@ -44,12 +44,12 @@ def _settle() -> None:
 def open_repository(path: str) -> Repository:
     """The repository at exactly this path, bare or not. Raises RepositoryError with one line."""
     _settle()
-    where = _one_line(path)
+    where = one_line(path)
     try:
         there = Path(path).exists()
         return Repository(path, RepositoryOpenFlag.NO_SEARCH)
     except (GitError, ValueError, KeyError, OSError) as error:
-        why = _one_line(str(error).removeprefix(f"{path}: "))
+        why = one_line(str(error).removeprefix(f"{path}: "))
         if isinstance(error, OSError):
             why = f"cannot be read: {error.strerror or error}"
         elif not there:
@@ -63,7 +63,8 @@ def open_repository(path: str) -> Repository:
         raise RepositoryError(f"{where}: {why}") from error
 
 
-def _one_line(words: str) -> str:
+def one_line(words: str) -> str:
+    """Words from libgit2, or a path, fit for one line."""
     return "\\n".join(printable(words).splitlines())
 
 
@@ -141,26 +142,3 @@ class Objects:
             if time is not None:
                 return oid
             oid = ahead[0]
-
-    def tips(self) -> dict[str, str]:
-        """Every ref that is not symbolic, and the object it names, tags not peeled. Raises RepositoryError."""
-        found = {}
-        try:
-            for ref in self._repository.references.iterator():
-                if ref.type == ReferenceType.DIRECT:
-                    found[ref.raw_name.decode("utf-8", "surrogateescape")] = str(ref.target)
-        except (GitError, ValueError, KeyError, OSError) as error:
-            where = _one_line(self._repository.path)
-            raise RepositoryError(f"{where}: its refs cannot be read: {_one_line(str(error))}") from error
-        return found
-
-    def head(self) -> str:
-        """The ref that HEAD names, existing or not; empty where HEAD names a commit, or cannot be read."""
-        try:
-            head = self._repository.lookup_reference("HEAD")
-        except (KeyError, ValueError, GitError):
-            return ""
-        if head.type != ReferenceType.SYMBOLIC:
-            return ""
-        target = head.raw_target
-        return target.decode("utf-8", "surrogateescape") if isinstance(target, bytes) else ""

@@ -1,49 +1,67 @@
 """From the spool into the store: records -> Push -> Events -> the deliveries that endpoints want.
 
-Owns the way of a record and the ledger's moves. Which record comes next is told by `order`, what is stored of an event
-by `rendering`; what an event says is `history`'s and the dialects' business. A record's file goes last, after its
-events are committed, so that a crash anywhere means reading it again.
+Owns the spool's files and who takes turns. Which record comes next is told by `order`, what there is to announce of it
+by `telling`, how that is stored by `announcing`; what an event says is `history`'s and the dialects' business. A
+record's file goes last, after its events are committed, so that a crash anywhere means reading it again. What no record
+tells is found by `sweep`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import pwd
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from refcast import spool
 from refcast.errors import RecordError, RepositoryError, StateError
 from refcast.history import History
 from refcast.ingest import order
+from refcast.ingest.announcing import BATCH_EVENTS, Announcer, account_name, describe
+from refcast.ingest.lending import Lenders, intended
 from refcast.ingest.order import Record
-from refcast.ingest.rendering import rendered, widest
-from refcast.model import Endpoint, Event, Push, Pusher, RefUpdate, Repository, printable
+from refcast.ingest.reading import Reader
+from refcast.ingest.telling import Telling
+from refcast.model import printable
 from refcast.settings import Settings
 from refcast.store import Store
-from refcast.store.intake import Aside, Batch, NewEvent
+from refcast.store.intake import Aside
+
+__all__ = ["BATCH_EVENTS", "RETRY_SECONDS", "Ingest", "account_name", "describe"]
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 60.0
 """How long a repository or a file that cannot be read is left alone."""
 
-BATCH_EVENTS = 100
-BATCH_BYTES = 4 * 1024 * 1024
-"""What one transaction stores at most: a push of ten thousand refs must not lock the store for seconds."""
+LOOK_SECONDS = 0.2
+"""How long a pass goes on before it looks whether other repositories' records have come meanwhile."""
+
+MOST_AT_ONCE = 32
+"""How many repositories take turns: each of them has files open."""
 
 
 def _go_on() -> bool:
     return True
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """What the spool holds of one repository."""
+
+    records: list[Record] = field(default_factory=list)
+    under_way: list[spool.Entry] = field(default_factory=list)
+    """With the intents of pushes that still run."""
+    stale: list[spool.Entry] = field(default_factory=list)
+    """With the intents of pushes that ended without a record."""
+
+
 class Ingest:
     """One pass after another over the spool. `clock` gives seconds since the epoch. `between` is called whenever
-    something is stored; where it says False, the pass ends before the next record."""
+    something is stored; where it says False, the pass ends."""
 
     def __init__(
         self, store: Store, spool_dir: Path, clock: Callable[[], float], between: Callable[[], bool] = _go_on
@@ -52,33 +70,61 @@ class Ingest:
         self._spool = spool_dir
         self._clock = clock
         self._between = between
-        self._settings = Settings()
+        self._announcer = Announcer(store, spool_dir, clock)
+        self._telling = Telling(store, self._announcer)
+        self._reader = Reader()
         self._asides: dict[str, Aside] = {}
+        self._ended = False
 
     def run(self, settings: Settings) -> int:
-        """Ingest every record that can be ingested now. How many that were; the reasons of the others are stored."""
-        self._settings = settings
+        """Ingest every record that can be ingested now. How many that were; the reasons of the others are stored.
+
+        Repositories take turns, a transaction each: a large push must not hold up another repository's. What comes
+        meanwhile is taken along while the records last that were there at first."""
+        self._announcer.settings = settings
+        self._ended = False
         self._asides = {aside.path: aside for aside in self._store.intake.asides()}
-        self._forget_asides_of_missing_files()
-        waiting, moving = self._read()
+        self._look_at_asides()
+        queue = self._read()
+        first = set(queue)
+        turns: dict[str, Generator[int]] = {}
+        looked_at = time.monotonic()
         count = 0
-        for path, records in waiting.items():
-            if not self._rests(records):
-                count += self._ingest_repository(path, records, moving[path])
+        try:
+            while (queue or turns) and not self._ended:
+                # Most pushes are small, so those that come have their turn before those that go on for long.
+                some = list(queue)[: MOST_AT_ONCE - len(turns)]
+                turns = {path: self._ingest_repository(path, queue.pop(path)) for path in some} | turns
+                for path in list(turns):
+                    if self._ended:
+                        break  # each of many would still be opened
+                    done = next(turns[path], None)
+                    if done is None:
+                        del turns[path]
+                        first.discard(path)
+                    else:
+                        count += done
+                if first and time.monotonic() - looked_at >= LOOK_SECONDS:
+                    for path, waiting in self._read().items():
+                        if path not in turns:
+                            queue.setdefault(path, waiting)
+                    looked_at = time.monotonic()
+        finally:
+            for left in turns.values():
+                left.close()
         return count
 
-    def _read(self) -> tuple[dict[str, list[Record]], dict[str, set[str]]]:
-        """By repository: the records in the spool, oldest first, and the refs that pushes are moving just now."""
-        waiting: defaultdict[str, list[Record]] = defaultdict(list)
-        moving: defaultdict[str, set[str]] = defaultdict(set)
-        for path in spool.files(self._spool):
+    def _read(self) -> dict[str, _Waiting]:
+        """What waits, by repository: those with records that can be ingested now. Records come oldest first."""
+        found: defaultdict[str, _Waiting] = defaultdict(_Waiting)
+        paths = spool.files(self._spool)
+        self._reader.keep(paths)
+        for path in paths:
             aside = self._asides.get(str(path))
             if aside and aside.retry_at is None:
                 continue
             try:
-                entry = spool.read(path)
-                for part in entry.records:
-                    _check(path, part)
+                entry = self._reader.read(path)
             except FileNotFoundError:
                 continue
             except (RecordError, OSError) as error:
@@ -87,11 +133,13 @@ class Ingest:
                     self._set_aside(path, _reason(path, error), retry_at=None if lasting else self._soon())
                 continue
             for part in entry.records:
-                waiting[part.repository].append(Record(entry, part))
-            if not entry.complete and entry.alive:
-                for part in entry.intents:
-                    moving[part.repository] |= {order.prefix(part) + update.ref for update in part.updates}
-        return waiting, moving
+                found[part.repository].records.append(Record(entry, part))
+            for repository in {part.repository for part in entry.intents}:
+                if entry.stale:
+                    found[repository].stale.append(entry)
+                elif entry.alive and not entry.complete:
+                    found[repository].under_way.append(entry)
+        return {path: one for path, one in found.items() if one.records and not self._rests(one.records)}
 
     def _rests(self, records: list[Record]) -> bool:
         """Whether the repository is left alone for now. What has come meanwhile then waits with the others, or it
@@ -104,26 +152,41 @@ class Ingest:
                 self._set_aside(record.entry.path, aside[0].reason, retry_at=aside[0].retry_at)
         return True
 
-    def _ingest_repository(self, path: str, records: list[Record], moving: set[str]) -> int:
-        """The records of one repository, in the order in which its refs moved. How many were ingested."""
-        count = 0
+    def _ingest_repository(self, path: str, waiting: _Waiting) -> Generator[int]:
+        """The records of one repository, in the order in which its refs moved. Stops behind each transaction, with 1
+        where a record was done with it, and else with 0."""
+        records = waiting.records
         try:
             with History.open(path) as history:
-                number = self._known(path, history, records)
+                real = history.refs.real
+                records[:] = [order.resolved(record, real) for record in records]
+                moving = {ref for ref, *_ in intended(waiting.under_way, path, real)}
+                stale = list(intended(waiting.stale, path, real))
+                lenders = Lenders(stale)
+                number = self._store.repositories.find(path)
+                if number is None:
+                    # First met, it takes as its ledger its present refs, with what is told of here undone.
+                    before = order.beginning(records, history.tips())
+                    before = order.undone(before, [(ref, update) for ref, update, _, _ in stale])
+                    number = self._store.repositories.add(path, before, self._clock())
                 done = self._store.intake.done([record.part.id for record in records])
                 for known in [record for record in records if record.part.id in done]:
                     records.remove(known)
                     self._finish(known, records)
                 tips = self._store.repositories.tips(number)
                 begun = self._store.intake.begun(number)
-                while self._between():
+                while self._goes_on():
                     # One that an interruption has left half told comes first.
                     half_told = next((one for one in records if one.part.id in begun), None)
                     record = half_told or order.following(records, tips, moving)
                     if record is None:
                         break
                     try:
-                        tips = self._ingest(number, record, tips, history)
+                        what = self._telling.announcement(number, record, tips, history, lenders, records)
+                        for _ in self._announcer.announce(history, what, tips):
+                            if not self._goes_on():
+                                return  # in the middle of a record: it is as after a crash
+                            yield 0
                     except (StateError, RepositoryError, OSError):
                         raise
                     except Exception as error:
@@ -134,8 +197,8 @@ class Ingest:
                         tips = self._store.repositories.tips(number)
                         continue
                     records.remove(record)
-                    count += 1
                     self._finish(record, records)
+                    yield 1
         except StateError:
             raise
         except Exception as error:
@@ -143,109 +206,10 @@ class Ingest:
                 log.exception("a bug in refcast met the repository %s", printable(path))
             for record in records:
                 self._set_aside(record.entry.path, str(error), retry_at=self._soon())
-        return count
 
-    def _known(self, path: str, history: History, records: list[Record]) -> int:
-        """The repository's number. One first met takes as its ledger its present refs, with these pushes undone."""
-        number = self._store.repositories.find(path)
-        if number is not None:
-            return number
-        return self._store.repositories.add(path, order.beginning(records, history.tips()), self._clock())
-
-    def _ingest(self, number: int, record: Record, ledger: dict[str, str], history: History) -> dict[str, str]:
-        """Store what one record tells, and return the ledger as it is then."""
-        part, prefix = record.part, record.prefix
-        tips = dict(ledger)
-        for stored in reversed(self._store.intake.told(part.id)):
-            # What an interrupted try has moved is moved back: events are told against the ledger before the push.
-            order.move(tips, prefix + stored.ref, stored.old)
-        missed: list[RefUpdate] = []
-        told: list[RefUpdate] = []
-        for ref, update in record.moves():
-            tip = order.tip(tips, ref, update.old)
-            if tip != update.old:
-                if self._is_late(number, record, ref, update, tip, history):
-                    log.info("%s tells late of %s, which is announced already", part.id, printable(update.ref))
-                    continue
-                if tip == update.new:
-                    # The ledger was made when this ref had moved already.
-                    order.move(tips, ref, update.old)
-                else:
-                    missed.append(RefUpdate(tip, update.old, update.ref))
-            told.append(update)
-        pusher = self._pusher(record)
-        push = Push(part.id, part.repository, pusher.username, record.entry.time, tuple(told), part.options)
-        endpoints = self._store.endpoints.all()
-        repository = describe(self._settings, history, part.repository, number)
-        events = self._events(history, push, tuple(missed), tips, prefix, repository, pusher, endpoints)
-        self._store_events(
-            number, push, prefix, (rendered(event, push.id, endpoints, self._settings) for event in events)
-        )
-        for update in told:
-            order.move(tips, prefix + update.ref, update.new)
-        return tips
-
-    def _is_late(self, number: int, record: Record, ref: str, update: RefUpdate, tip: str, history: History) -> bool:
-        """Whether an update that does not begin at the ledger's tip lies before it: a gap was announced as recovered,
-        and this is the record that was missing then."""
-        recovered_at = self._store.intake.recovered_at(number, update.ref, but=record.part.id)
-        if recovered_at is None:
-            return False
-        present = order.tip(history.tips(), ref, update.old)
-        # The ref is where the ledger has it, so nothing newer is left to tell. If it has moved on, clocks must decide.
-        return present == tip or (present != update.new and record.entry.time.timestamp() <= recovered_at)
-
-    def _events(
-        self,
-        history: History,
-        push: Push,
-        missed: tuple[RefUpdate, ...],
-        tips: dict[str, str],
-        prefix: str,
-        repository: Repository,
-        pusher: Pusher,
-        endpoints: list[Endpoint],
-    ) -> Iterator[Event]:
-        limits = widest(endpoints, self._settings)
-        other_refs = any(endpoint.other_refs for endpoint in endpoints)
-        if missed:
-            gap = replace(push, updates=missed)
-            for event in history.events(gap, tips, repository, pusher, limits, other_refs=other_refs):
-                yield replace(event, recovered=True)
-            for update in missed:
-                order.move(tips, prefix + update.ref, update.new)
-        yield from history.events(push, tips, repository, pusher, limits, other_refs=other_refs)
-
-    def _store_events(self, number: int, push: Push, prefix: str, events: Iterable[NewEvent]) -> None:
-        """Store the events in bounded transactions; the ledger moves with them, the record is done with the last."""
-
-        def add(part: list[NewEvent], *, last: bool) -> None:
-            moved = [new.event.update for new in part if new.event.update]
-            # The last one also moves the refs that make no event.
-            updates = [*moved, *push.updates] if last else moved
-            tips = {prefix + update.ref: None if update.deleted else update.new for update in updates}
-            batch = Batch(push.id, number, push.pusher, push.time.timestamp(), part, tips, last)
-            self._store.intake.add(batch, self._clock())
-            self._between()
-
-        part: list[NewEvent] = []
-        size = 0
-        for event in events:
-            part.append(event)
-            size += sum(len(content.payload) for content in event.contents)
-            if len(part) >= BATCH_EVENTS or size >= BATCH_BYTES:
-                add(part, last=False)
-                part, size = [], 0
-        add(part, last=True)
-
-    def _pusher(self, record: Record) -> Pusher:
-        """Who pushed: what a front end says, if the push came by the account that owns the state, else the account."""
-        facts = dict(record.part.facts)
-        name = ""
-        if record.entry.uid == self._spool.stat().st_uid:
-            name = facts.get("GL_USER") or facts.get("REMOTE_USER") or ""
-        name = printable(name or account_name(record.entry.uid))
-        return Pusher(username=name, name=name, id=self._store.repositories.user_id(name))
+    def _goes_on(self) -> bool:
+        self._ended = self._ended or not self._between()
+        return not self._ended
 
     def _finish(self, record: Record, others: list[Record]) -> None:
         """Remove the file of an ingested record, unless it holds another one, or is still being written."""
@@ -259,7 +223,7 @@ class Ingest:
             reason = f"{path}: it is ingested, but the file cannot be removed: {error.strerror}"
             self._set_aside(path, reason, retry_at=None)
             return
-        if str(path) in self._asides:
+        if self._asides.pop(str(path), None):
             self._store.intake.no_longer_aside(str(path))
 
     def _set_aside(self, path: Path, reason: str, *, retry_at: float | None) -> None:
@@ -268,6 +232,8 @@ class Ingest:
         if known is None or known.reason != reason:
             log.warning("set aside %s: %s", printable(str(path)), reason)
         self._store.intake.set_aside(str(path), reason, self._clock(), retry_at)
+        since = known.since if known else self._clock()
+        self._asides[str(path)] = Aside(str(path), reason, since, retry_at)
 
     def _soon(self) -> float:
         return self._clock() + RETRY_SECONDS
@@ -282,44 +248,25 @@ class Ingest:
     def _is_due(self, aside: Aside) -> bool:
         return aside.retry_at is not None and not self._clock() < aside.retry_at <= self._clock() + RETRY_SECONDS
 
-    def _forget_asides_of_missing_files(self) -> None:
+    def _look_at_asides(self) -> None:
+        """Note the directories that are closed to us, and forget what was set aside and is not there any more."""
+        closed = spool.closed(self._spool)
+        for box, error in closed.items():
+            reason = f"{box}: {error.strerror}: its pushes wait; give the worker's group access to it again (2770)"
+            self._set_aside(box, reason, retry_at=self._soon())
+        boxes = {str(box) for box in spool.boxes(self._spool)} - {str(box) for box in closed}
         for path in list(self._asides):
             try:
                 os.lstat(path)
+                if path not in boxes:
+                    continue
             except (FileNotFoundError, NotADirectoryError):
-                self._store.intake.no_longer_aside(path)
-                del self._asides[path]
+                pass
             except OSError:
                 continue  # its directory is closed to us
-
-
-def describe(settings: Settings, history: History, path: str, number: int) -> Repository:
-    """What receivers are told of the open repository at `path`, whose number in the store is `number`."""
-    text = ""
-    description = Path(path) / "description"
-    # To open what is no file may block.
-    with contextlib.suppress(OSError):
-        if description.is_file():
-            with description.open("rb") as file:
-                text = file.read(4096).decode("utf-8", "replace").strip()
-    if text.startswith("Unnamed repository"):  # what `git init` leaves there
-        text = ""
-    return settings.describe(path, id=number, description=text, default_branch=history.default_branch())
-
-
-def account_name(uid: int) -> str:
-    """The name of a unix account, or its number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+            self._store.intake.no_longer_aside(path)
+            del self._asides[path]
 
 
 def _reason(path: Path, error: RecordError | OSError) -> str:
     return str(error) if isinstance(error, RecordError) else f"{path}: {error.strerror}"
-
-
-def _check(path: Path, part: spool.Part) -> None:
-    """git moves a ref once in a push. A record that says otherwise is not git's."""
-    if len({update.ref for update in part.updates}) < len(part.updates):
-        raise RecordError(f"{path}: a ref is updated more than once in one push")

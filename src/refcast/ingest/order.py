@@ -6,12 +6,15 @@ repository. Records come to it oldest first by their time, which decides only wh
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from refcast import spool
 from refcast.model import RefUpdate, is_zero
+
+_PLACE = re.compile(r"(?:refs/namespaces/[^/]+/)+(?=refs/)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +39,39 @@ def prefix(part: spool.Part) -> str:
     """Where git keeps the refs of a push into a GIT_NAMESPACE (gitnamespaces(7)); empty for any other push."""
     namespace = dict(part.facts).get("GIT_NAMESPACE", "")
     return "".join(f"refs/namespaces/{name}/" for name in namespace.split("/") if name)
+
+
+def parted(name: str) -> tuple[str, str]:
+    """A ref's full name as the place of its namespace, or nothing, and its name in there."""
+    found = _PLACE.match(name)
+    return (found[0], name[found.end() :]) if found else ("", name)
+
+
+def resolved(record: Record, real: Callable[[str], str]) -> Record:
+    """The record as it would be if git pushed to no symbolic ref: each of those refs is named by the one it leads to.
+
+    `real` tells that one by full names. Who pushes to a ref by two names moves it once."""
+    place = record.prefix
+    updates: dict[str, RefUpdate] = {}
+    for name, update in record.moves():
+        ref = real(name)
+        ref = ref.removeprefix(place) if ref.startswith(place) else update.ref
+        # git refuses a push that moves one ref to two ids; should it not have, both names are told.
+        updates[ref if updates.get(ref, update).new == update.new else update.ref] = update
+    if list(updates) == [update.ref for update in record.part.updates]:
+        return record
+    told = tuple(replace(update, ref=ref) for ref, update in updates.items())
+    return Record(record.entry, replace(record.part, updates=told))
+
+
+def undone(tips: Mapping[str, str], moves: Iterable[tuple[str, RefUpdate]]) -> dict[str, str]:
+    """The tips before those of these moves, by full names, that have happened; others were refused, or undone."""
+    before = dict(tips)
+    left = list(moves)
+    while done := next((one for one in left if tip(before, one[0], one[1].new) == one[1].new), None):
+        left.remove(done)
+        move(before, done[0], done[1].old)
+    return before
 
 
 def tip(tips: Mapping[str, str], ref: str, like: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -37,8 +37,18 @@ def widest(endpoints: Iterable[Endpoint], settings: Settings) -> Limits:
     )
 
 
-def rendered(event: Event, record_id: str, endpoints: Iterable[Endpoint], settings: Settings) -> NewEvent:
-    """The event with a delivery for each endpoint that wants it. Endpoints to which it says the same share contents."""
+def rendered(
+    event: Event,
+    record_id: str,
+    endpoints: Iterable[Endpoint],
+    settings: Settings,
+    counts: Counter[int] | None = None,
+) -> NewEvent:
+    """The event with a delivery for each endpoint that wants it. Endpoints to which it says the same share contents.
+
+    `counts` has how many events of the same push each endpoint, by its number, has got before, and counts on: what is
+    more than an endpoint takes is held."""
+    counts = Counter() if counts is None else counts
     sharing: defaultdict[tuple[str, tuple[tuple[str, bytes], ...]], list[tuple[Endpoint, Hook]]] = defaultdict(list)
     what = (record_id, event.update.ref if event.update else event.kind, event.recovered)
     for endpoint in endpoints:
@@ -49,15 +59,25 @@ def rendered(event: Event, record_id: str, endpoints: Iterable[Endpoint], settin
             messages = dialect.render(dialects.limited(event, most.commits, most.files), hook)
             said = tuple((message.kind, dialects.encode(message.payload)) for message in messages)
             sharing[dialect.NAME, said].append((endpoint, hook))
+            counts[endpoint.id] += bool(said)
     contents = []
     for (name, said), those in sharing.items():
         for index, (kind, payload) in enumerate(said):
-            deliveries = [_delivery(endpoint, hook, kind, _id(*what, endpoint.id, index)) for endpoint, hook in those]
+            deliveries = [
+                _delivery(
+                    endpoint,
+                    hook,
+                    kind,
+                    _id(*what, endpoint.id, index),
+                    held=endpoint.max_events is not None and counts[endpoint.id] > endpoint.max_events,
+                )
+                for endpoint, hook in those
+            ]
             contents.append(NewContent(name, kind, payload, deliveries))
     return NewEvent(event, contents)
 
 
-def _delivery(endpoint: Endpoint, hook: Hook, kind: str, delivery_id: str) -> NewDelivery:
+def _delivery(endpoint: Endpoint, hook: Hook, kind: str, delivery_id: str, *, held: bool) -> NewDelivery:
     dialect = dialects.get(endpoint.dialect)
     return NewDelivery(
         id=delivery_id,
@@ -66,6 +86,7 @@ def _delivery(endpoint: Endpoint, hook: Hook, kind: str, delivery_id: str) -> Ne
         signing=endpoint.signing or dialect.SIGNING,
         headers=dialect.headers(kind, delivery_id, hook),
         window=endpoint.batch_window if isinstance(dialect, dialects.Batching) else 0.0,
+        held=held,
     )
 
 

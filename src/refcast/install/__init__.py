@@ -12,14 +12,21 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
 from refcast import spool
 from refcast.errors import BadInput, RecordError, RepositoryError, StateError
 from refcast.history import History
-from refcast.install.repository import Place, advertise_push_options, find, place, restore_push_options
+from refcast.install.repository import (
+    Place,
+    advertise_push_options,
+    configured_hooks,
+    find,
+    place,
+    restore_push_options,
+)
 from refcast.store import Store
 
 __all__ = ["HOOKS", "Place", "check_owner", "create_state", "find", "install", "place", "problems", "uninstall"]
@@ -121,6 +128,40 @@ def problems(each: Place, state: Path) -> list[str]:
         elif not os.access(hook, os.X_OK):
             found.append(f"{hook} is not executable, so git ignores it; run `refcast install` again")
     return found
+
+
+def problems_of(repositories: Iterable[Path], state: Path) -> dict[Path, list[str]]:
+    """What is wrong with repositories in which hooks were installed, or with these; only those that have something.
+
+    Where the hooks stand in their usual place and no configuration can lead git elsewhere, git is not asked: that would
+    take seconds for hundreds of repositories."""
+    texts = {name: render(name, state) for name in HOOKS}
+    usual = configured_hooks() == ""
+    found: dict[Path, list[str]] = {}
+    for repository in repositories:
+        if usual and _is_plain(repository, texts):
+            continue
+        try:
+            lines = problems(place(repository), state)
+        except RepositoryError as error:
+            lines = [str(error)]
+        if lines:
+            found[repository] = lines
+    return found
+
+
+def _is_plain(repository: Path, texts: Mapping[str, bytes]) -> bool:
+    """Whether our hooks are in a repository's own directory, whole, and its configuration names no other."""
+    try:
+        config = (repository / "config").read_bytes().lower()
+        if b"hookspath" in config or b"include" in config or b"worktree" in config:
+            return False
+        hooks = repository / "hooks"
+        return (repository / "HEAD").exists() and all(
+            (hooks / name).read_bytes() == text and os.access(hooks / name, os.X_OK) for name, text in texts.items()
+        )
+    except OSError:
+        return False
 
 
 def render(name: str, state: Path) -> bytes:
@@ -225,9 +266,11 @@ def _is_ours(hook: Path) -> bool:
 
 
 def _enter_ledger(each: Place, state: Path, store: Store, *, fresh: bool, now: float) -> None:
-    """The repository's present tips become its ledger, unless refcast has been watching it, or a push of it waits."""
+    """Its present tips become the ledger, unless refcast is watching the repository, or a push of it waits. If somebody
+    else has taken its hooks away, a sweep tells what moved meanwhile."""
     path = str(each.repository)
-    if store.repositories.find(path) is not None and (not fresh or _has_record(state, path)):
+    known = store.repositories.find(path) is not None
+    if known and (not fresh or path in store.repositories.paths() or _has_record(state, path)):
         return
     with History.open(path) as history:
         store.repositories.add(path, history.tips(), now, afresh=True)

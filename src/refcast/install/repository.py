@@ -65,6 +65,13 @@ def place(repository: Path) -> Place:
     return Place(resolved, (resolved / hooks).resolve())
 
 
+def configured_hooks() -> str:
+    """The directory of hooks that git's own configuration, outside any repository, names; empty for none."""
+    with contextlib.suppress(RepositoryError):
+        return _git(Path("/"), "config", "--default=", "--get", "core.hooksPath").strip()
+    return "?"
+
+
 def advertise_push_options(repository: Path) -> None:
     """Have git take `git push -o`. Raises RepositoryError."""
     words = ("config", "--local", "--includes", "--type=bool", "--default=false", "--get", OPTION)

@@ -1,13 +1,17 @@
 """The store: endpoints, ledger, deliveries and attempts, in SQLite. The only room that knows SQLAlchemy.
 
 What leaves it are the words of `model` and the frozen rows defined beside each query. Every method is one
-transaction. It decides nothing: what a failure means is `retry`'s business, when to ask is the worker's.
+transaction, or a row of short ones where it says so. It decides nothing: what a failure means is `retry`'s business,
+when to ask is the worker's.
 
     store.repositories   the repositories and users that have a number, and the ledger of tips
     store.endpoints      where deliveries go
     store.intake         what ingest writes: events, contents, deliveries, records set aside
     store.lanes          what deliver reads and writes: a claim, an attempt and what followed
     store.reports        what people look at
+    store.following      what has just happened
+    store.retention      what is forgotten, and when
+    store.steering       what people do with deliveries: send again, cancel, release
 """
 
 from __future__ import annotations
@@ -16,10 +20,13 @@ from pathlib import Path
 
 from refcast.store.database import Database
 from refcast.store.endpoints import Endpoints
+from refcast.store.following import Following
 from refcast.store.intake import Intake
 from refcast.store.lanes import Lanes
 from refcast.store.reports import Reports
 from refcast.store.repositories import Repositories
+from refcast.store.retention import Retention
+from refcast.store.steering import Steering
 
 FILE = "refcast.db"
 
@@ -32,6 +39,9 @@ class Store:
         self.intake = Intake(database)
         self.lanes = Lanes(database)
         self.reports = Reports(database)
+        self.following = Following(database)
+        self.retention = Retention(database)
+        self.steering = Steering(database)
 
     @classmethod
     def open(cls, state: Path) -> Store:
@@ -40,6 +50,15 @@ class Store:
 
     def close(self) -> None:
         self._database.close()
+
+    def is_replaced(self) -> bool:
+        """Whether another file stands in the place of the one that was opened: all but `reopen` raise StateError."""
+        return self._database.is_replaced()
+
+    def reopen(self) -> None:
+        """Go on with the file that stands there now. Nobody may be at work with the old one. Raises StateError."""
+        self._database.reopen()
+        self.retention = Retention(self._database)  # a round that has begun knows the rows of the old one
 
     def __enter__(self) -> Store:
         return self

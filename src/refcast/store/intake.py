@@ -9,10 +9,16 @@ import sqlalchemy as sa
 
 from refcast.model import Event
 from refcast.store.database import Database
+from refcast.store.holding import held_behind
+from refcast.store.recoveries import Covered, LateRecord, Recovery, covered_by, note_covered, recoveries
 from refcast.store.schema import asides, contents, deliveries, events, lanes, ledger, records
 
 NUDGE_SECONDS = 60.0
 """A new event brings the next try of a failing lane to now, at most once in this time."""
+
+HELD = "beyond the events of one push that the endpoint takes"
+HELD_BEHIND = "an earlier event of its ref is held"
+"""Why deliveries are held when they are made."""
 
 _VALUES = 1000
 """How many values one statement may name; SQLite has a limit."""
@@ -27,6 +33,8 @@ class NewDelivery:
     headers: Mapping[str, str]
     window: float = 0.0
     """Seconds that the first of several waits for the others; 0 where each goes alone."""
+    held: bool = False
+    """Beyond what its endpoint takes of one push: it goes out when somebody releases it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,10 @@ class Batch:
     """The ledger's new tips; None for a ref that is gone."""
     last: bool = False
     """The record is ingested whole with this batch."""
+    place: str = ""
+    """Where git keeps the refs of this push: refs/namespaces/…/, or empty."""
+    covered: Sequence[Covered] = ()
+    """What the record tells late, and events have announced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +120,23 @@ class Intake:
         with self._database.read() as connection:
             return [Told(**row._mapping) for row in connection.execute(query)]
 
-    def recovered_at(self, repository_id: int, ref: str, *, but: str) -> float | None:
-        """When a gap in this ref was last noticed, by the time of the push that told of it; None if none ever was.
+    def recoveries(self, repository_id: int, place: str, ref: str, *, but: str) -> list[Recovery]:
+        """The recovered events of a ref, newest first, but for what the record `but` itself has told."""
+        with self._database.read() as connection:
+            return recoveries(connection, repository_id, place, ref, but)
 
-        What the record `but` itself has told does not count."""
-        query = sa.select(sa.func.max(events.c.received_at)).where(
-            events.c.repository_id == repository_id,
-            events.c.ref == ref,
-            events.c.recovered,
-            events.c.record_id != but,
+    def covered_by(self, event_id: int) -> list[LateRecord]:
+        """The late records that told of what a recovered event had announced, oldest first."""
+        with self._database.read() as connection:
+            return covered_by(connection, event_id)
+
+    def is_told(self, repository_id: int, place: str, ref: str, tip: str) -> bool:
+        """Whether the newest event of a ref has brought it to this id; the zero id for a ref that is gone."""
+        query = sa.select(events.c.new).where(
+            events.c.repository_id == repository_id, events.c.ref == ref, events.c.place == place
         )
         with self._database.read() as connection:
-            return connection.execute(query).scalar()
+            return connection.execute(query.order_by(events.c.id.desc()).limit(1)).scalar() == tip
 
     def add(self, batch: Batch, now: float) -> None:
         """Store a batch. What an earlier, interrupted try has stored of it is left as it is."""
@@ -138,6 +155,7 @@ class Intake:
                 _insert(connection, batch, fresh, now)
             _move_tips(connection, batch.repository_id, batch.tips)
             _note_record(connection, batch, now)
+            note_covered(connection, batch.record_id, batch.covered)
 
     def set_aside(self, path: str, reason: str, now: float, retry_at: float | None) -> None:
         """Note why a file cannot be ingested. A second note keeps the time of the first."""
@@ -193,10 +211,12 @@ def _insert(connection: sa.Connection, batch: Batch, fresh: Sequence[NewEvent], 
                 "ref": update.ref,
                 "old": update.old,
                 "new": update.new,
-                "pusher": batch.pusher,
-                "received_at": batch.received_at,
+                # A gap that a record shows was not its own pusher's doing.
+                "pusher": new.event.pusher.username,
+                "received_at": new.event.time.timestamp(),
                 "recovered": new.event.recovered,
                 "incomplete": new.event.incomplete,
+                "place": batch.place,
             }
         )
     event_ids = _ids(connection, events, event_rows)
@@ -209,35 +229,43 @@ def _insert(connection: sa.Connection, batch: Batch, fresh: Sequence[NewEvent], 
     lane_of = {
         endpoint_id: lane for lane, endpoint_id in connection.execute(sa.select(lanes.c.id, lanes.c.endpoint_id))
     }
-    rows = [
-        {
-            "id": delivery.id,
-            "content_id": content_id,
-            "endpoint_id": delivery.endpoint_id,
-            "lane_id": lane_of[delivery.endpoint_id],
-            "content_type": delivery.content_type,
-            "signing": delivery.signing,
-            "headers": dict(delivery.headers),
-            "state": "waiting",
-            "created_at": now,
-        }
-        for content_id, (_, content) in zip(content_ids, flat, strict=True)
-        for delivery in content.deliveries
-        if delivery.endpoint_id in lane_of  # one that was removed a moment ago wants nothing
-    ]
+    behind = held_behind(connection, batch.repository_id, batch.place, {str(row["ref"]) for row in event_rows})
+    rows: list[dict[str, object]] = []
+    windows: dict[int, float] = {}
+    ref_of = dict(zip(event_ids, (str(row["ref"]) for row in event_rows), strict=True))
+    for content_id, (event_id, content) in zip(content_ids, flat, strict=True):
+        for delivery in content.deliveries:
+            lane = lane_of.get(delivery.endpoint_id)
+            if lane is None:
+                continue  # one that was removed a moment ago wants nothing
+            reason = ""
+            if delivery.held:
+                reason = HELD
+            elif (delivery.endpoint_id, ref_of[event_id]) in behind:
+                reason = HELD_BEHIND
+            elif delivery.window:
+                windows[lane] = delivery.window
+            rows.append(
+                {
+                    "id": delivery.id,
+                    "content_id": content_id,
+                    "endpoint_id": delivery.endpoint_id,
+                    "lane_id": lane,
+                    "content_type": delivery.content_type,
+                    "signing": delivery.signing,
+                    "headers": dict(delivery.headers),
+                    "state": "held" if reason else "waiting",
+                    "reason": reason,
+                    "created_at": now,
+                }
+            )
     if rows:
-        windows = {
-            lane_of[delivery.endpoint_id]: delivery.window
-            for _, content in flat
-            for delivery in content.deliveries
-            if delivery.window and delivery.endpoint_id in lane_of
-        }
-        _open_windows(connection, windows, now)
+        open_windows(connection, windows, now)
         connection.execute(sa.insert(deliveries), rows)
-        _nudge(connection, {row["lane_id"] for row in rows}, now)
+        nudge(connection, {row["lane_id"] for row in rows if row["state"] == "waiting"}, now)
 
 
-def _open_windows(connection: sa.Connection, windows: Mapping[int, float], now: float) -> None:
+def open_windows(connection: sa.Connection, windows: Mapping[int, float], now: float) -> None:
     """Have lanes in which nothing waits yet send what comes now when their window is over. One that fails sleeps on."""
     waiting = sa.exists().where(deliveries.c.lane_id == lanes.c.id, deliveries.c.state == "waiting")
     for lane_id, window in windows.items():
@@ -256,7 +284,7 @@ def _ids(connection: sa.Connection, table: sa.Table, rows: list[dict[str, object
     return list(made.scalars())
 
 
-def _nudge(connection: sa.Connection, lane_ids: set[object], now: float) -> None:
+def nudge(connection: sa.Connection, lane_ids: set[object], now: float) -> None:
     """A recovered endpoint must not wait for days behind a head that sleeps: a new event has it tried now, or when it
     has asked to be tried."""
     connection.execute(

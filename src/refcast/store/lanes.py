@@ -1,73 +1,39 @@
 """Lanes: what must stay in order. Here a delivery is claimed, and what came of it is stored in one transaction.
 
-A lane is claimed, not a delivery: one request of a lane is in flight at a time, and its head goes first.
+Whatever comes of a request, its lane is given back, or kept for the next that waits in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
-from refcast.model import Endpoint
+from refcast.store.claims import BEHIND, CLAIM, DUE, WAITING, Work, grown, work_of
 from refcast.store.database import Database
-from refcast.store.endpoints import endpoint_of
-from refcast.store.schema import attempt_deliveries, attempts, contents, deliveries, endpoints, lanes
-
-BATCH_COUNT = 100
-BATCH_BYTES = 1024 * 1024
-"""What one request carries at most, where a dialect lets it carry several deliveries; at least one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Further:
-    """A delivery that goes in one request with the head of its lane."""
-
-    position: int
-    delivery_id: str
-    payload: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """The head of a claimed lane, and all that sending it needs."""
-
-    lane_id: int
-    step: int
-    scheduled_at: float
-    endpoint: Endpoint = field(repr=False)
-    position: int
-    delivery_id: str
-    headers: Mapping[str, str]
-    dialect: str
-    """Of the content, which may not be the endpoint's any more."""
-    payload: bytes = field(repr=False)
-    content_type: str
-    signing: str
-    further: tuple[Further, ...] = ()
-    """What goes with it, in order."""
-
-    @property
-    def positions(self) -> list[int]:
-        return [self.position, *(one.position for one in self.further)]
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One HTTP request and what came back, fit to be kept: no secret is in it."""
-
-    started_at: float
-    duration: float
-    url: str
-    request_headers: list[tuple[str, str]]
-    status: int | None
-    response_headers: list[tuple[str, str]]
-    response_body: bytes
-    error_class: str
-    error: str
-    decision: str
+from refcast.store.intake import NewContent
+from refcast.store.notices import put_notice
+from refcast.store.outcomes import (
+    ARRIVED,
+    CONDEMN,
+    DISABLE,
+    NEXT_CREATED,
+    REFUSE,
+    RELEASE,
+    STEP_ASIDE,
+    WELL,
+    Attempt,
+    begin_failure,
+    is_failing,
+    keep,
+    note,
+    put_back,
+    settle_failed,
+)
+from refcast.store.schema import endpoints, lanes
+from refcast.store.together import Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +43,8 @@ class Sleeping:
     lane_id: int
     step: int
     due_at: float
+    schedule: tuple[float, ...]
+    """Its endpoint's, in seconds; empty for the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,86 +57,93 @@ class Failing:
     disabled: bool
 
 
+_NEXT_DUE = (
+    sa.select(sa.func.min(lanes.c.due_at))
+    .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
+    .where(~lanes.c.claimed, lanes.c.due_at > sa.bindparam("after"), endpoints.c.state == "active", WAITING)
+)
+
+_PENDING = (
+    sa.select(lanes.c.id)
+    .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
+    .where(endpoints.c.state == "active", sa.or_(WAITING, lanes.c.aside.is_not(None)))
+    .limit(1)
+)
+
+_DESERTED = sa.and_(lanes.c.aside.is_not(None), ~WAITING)
+"""Nothing is left in a lane that could be tried in the place of what stepped aside."""
+
+
 class Lanes:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._together = Together(database)
 
     def release_all(self) -> None:
-        """Undo every claim: the worker that held them is dead. Only the holder of the worker's lock may call this."""
+        """Undo every claim: the worker that held them is dead, and what it tried in the place of another is not
+        judged. Only the holder of the worker's lock may call this."""
         with self._database.write() as connection:
             connection.execute(sa.update(lanes).values(claimed=False))
+            put_back(connection, lanes.c.aside.is_not(None))
 
-    def claim(self, now: float, batching: Collection[str] = ()) -> Work | None:
+    def claim(self, now: float, batching: Collection[str] = (), *, failing: bool | None = None) -> Work | None:
         """Claim the lane that has been due longest and has something to send; None if there is none. What waits
-        behind a head in one of the dialects `batching` goes with it."""
-        head = (
-            sa.select(sa.func.min(deliveries.c.position))
-            .where(deliveries.c.lane_id == lanes.c.id, deliveries.c.state == "waiting")
-            .scalar_subquery()
-        )
-        due = (
-            sa.select(lanes.c.id, lanes.c.step, lanes.c.scheduled_at, lanes.c.endpoint_id, head.label("head"))
-            .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
-            .where(~lanes.c.claimed, lanes.c.due_at <= now, endpoints.c.state == "active", head.is_not(None))
-            .order_by(lanes.c.due_at)
-            .limit(1)
-        )
-        with self._database.read() as connection:
-            # Most looks find nothing; they must not queue for the right to write.
-            if connection.execute(due).first() is None:
-                return None
-        with self._database.write() as connection:
-            lane = connection.execute(due).first()
-            if lane is None:
-                return None
-            connection.execute(sa.update(lanes).where(lanes.c.id == lane.id).values(claimed=True))
-            delivery = connection.execute(
-                sa.select(deliveries, contents.c.payload, contents.c.dialect)
-                .join(contents, contents.c.id == deliveries.c.content_id)
-                .where(deliveries.c.position == lane.head)
-            ).one()
-            endpoint = connection.execute(sa.select(endpoints).where(endpoints.c.id == lane.endpoint_id)).one()
-            further = _further(connection, delivery) if delivery.dialect in batching else ()
-            return Work(
-                lane_id=lane.id,
-                step=lane.step,
-                scheduled_at=lane.scheduled_at,
-                endpoint=endpoint_of(endpoint),
-                position=delivery.position,
-                delivery_id=delivery.id,
-                headers=delivery.headers,
-                dialect=delivery.dialect,
-                payload=delivery.payload,
-                content_type=delivery.content_type,
-                signing=delivery.signing,
-                further=further,
-            )
+        behind a head in one of the dialects `batching` goes with it.
 
-    def delivered(self, work: Work, attempt: Attempt, now: float, window: float = 0.0) -> None:
-        """What was sent arrived: what is next in the lane is due now, or when `window` seconds have gathered more."""
-        with self._database.write() as connection:
-            if _note(connection, work, attempt):
-                connection.execute(
-                    sa.update(deliveries)
-                    .where(deliveries.c.position.in_(work.positions))
-                    .values(state="delivered", finished_at=now)
-                )
+        `failing` chooses among the lanes whose last try failed, or those where it did not; None among all."""
+        while True:
+            # Most looks find nothing; they must not queue for the right to write.
+            with self._database.read() as connection:
+                lane_id = connection.execute(DUE[failing], {"now": now}).scalar()
+            if lane_id is None:
+                return None
+            work = self._together.write(partial(_claim, lane_id=lane_id, now=now, batching=batching))
+            if work is not None:
+                return work
+
+    def waits_behind(self, work: Work) -> bool:
+        """Whether anything else waits in the lane that could be tried now."""
+        last = work.positions[-1]
+        with self._database.read() as connection:
+            behind = connection.execute(BEHIND, {"lane": work.lane_id, "head": last, "most": 1})
+            return behind.first() is not None
+
+    def delivered(
+        self,
+        work: Work,
+        attempt: Attempt,
+        now: float,
+        window: float = 0.0,
+        *,
+        notice: NewContent | None = None,
+        then: Collection[str] | None = None,
+    ) -> Work | None:
+        """What was sent arrived: what is next in the lane is due now, or when `window` seconds have gathered more.
+
+        What had stepped aside for it is refused for good. `notice` is sent if the lane had been failing. With `then`,
+        the dialects that batch, the lane stays claimed if its next is due, which is returned."""
+
+        def record(connection: sa.Connection) -> Work | None:
+            arrived = [{"delivery": position, "at": now} for position in work.positions]
+            # Nothing is there if it was removed, with its endpoint, while the request was under way.
+            if sum(connection.execute(ARRIVED, one).rowcount for one in arrived):
+                note(connection, work, attempt)
+            if work.aside is not None:
+                reason = f"{work.last_error}, and the one behind it was accepted"
+                connection.execute(CONDEMN, {"lane": work.lane_id, "at": now, "why": reason})
+            if work.failing_since is not None and notice is not None and is_failing(connection, work):
+                put_notice(connection, notice, now)
             due_at = now
             if window:
-                oldest = sa.select(sa.func.min(deliveries.c.created_at)).where(
-                    deliveries.c.lane_id == work.lane_id, deliveries.c.state == "waiting"
-                )
-                due_at = min(now + window, max(now, (connection.execute(oldest).scalar() or now) + window))
-            _settle(
-                connection,
-                work,
-                step=0,
-                due_at=due_at,
-                scheduled_at=due_at,
-                not_before=0.0,
-                failing_since=None,
-                last_error="",
-            )
+                first = connection.execute(NEXT_CREATED, {"lane": work.lane_id}).scalar()
+                due_at = min(now + window, max(now, (first or now) + window))
+            connection.execute(WELL, {"lane": work.lane_id, "at": due_at, "limit": grown(work.batch_limit)})
+            following = None if then is None else work_of(connection, work.lane_id, now, then)
+            if following is None:
+                connection.execute(RELEASE, {"lane": work.lane_id})
+            return following
+
+        return self._together.write(record)
 
     def retry(
         self,
@@ -180,64 +155,98 @@ class Lanes:
         now: float,
         error: str,
         not_before: float = 0.0,
+        at_fault: bool = False,
+        notice: NewContent | None = None,
     ) -> None:
-        """The head stays where it is and is tried again at `due_at`; whatever comes, not before `not_before`."""
-        with self._database.write() as connection:
-            _note(connection, work, attempt)
-            if _is_overtaken(connection, work):
-                _settle(connection, work)
-                return
-            since = sa.func.coalesce(lanes.c.failing_since, now)
-            _settle(
-                connection,
-                work,
-                step=step,
-                due_at=due_at,
-                scheduled_at=due_at,
-                not_before=not_before,
-                failing_since=since,
-                last_error=error,
-            )
+        """The head stays where it is and is tried again at `due_at`; whatever comes, not before `not_before`.
 
-    def disable(self, work: Work, attempt: Attempt, *, now: float, reason: str) -> None:
-        """The endpoint gets nothing more until a person enables it; all that waits is held."""
+        If it was tried in the place of one that had stepped aside, that one is back in its place. `notice` is sent
+        if the lane begins to fail."""
+        values = {"step": step, "due_at": due_at, "scheduled_at": due_at, "not_before": not_before}
         with self._database.write() as connection:
-            _note(connection, work, attempt)
-            if _is_overtaken(connection, work):
-                _settle(connection, work)
+            if not begin_failure(connection, work, attempt, notice, now):
                 return
-            connection.execute(
-                sa.update(endpoints).where(endpoints.c.id == work.endpoint.id).values(state="disabled", reason=reason)
-            )
-            since = sa.func.coalesce(lanes.c.failing_since, now)
-            _settle(connection, work, failing_since=since, last_error=reason)
+            put_back(connection, lanes.c.id == work.lane_id)
+            settle_failed(connection, work, now, error, **values, at_fault=at_fault)
+
+    def set_aside(
+        self,
+        work: Work,
+        attempt: Attempt,
+        *,
+        step: int,
+        now: float,
+        scheduled_at: float,
+        error: str,
+        notice: NewContent | None = None,
+    ) -> None:
+        """The head steps aside, and the next is due now. The schedule goes on at `scheduled_at`."""
+        values = {"step": step, "due_at": now, "scheduled_at": scheduled_at, "not_before": 0.0}
+        with self._database.write() as connection:
+            if not begin_failure(connection, work, attempt, notice, now):
+                return
+            stepped = connection.execute(STEP_ASIDE, {"delivery": work.position, "why": error}).rowcount
+            settle_failed(connection, work, now, error, **values, aside=work.position if stepped else None)
+
+    def refuse(
+        self, work: Work, attempt: Attempt, *, now: float, reason: str, notice: NewContent | None = None
+    ) -> None:
+        """The head is given up, for a person to look at; what comes behind it has a fresh schedule."""
+        values = {"step": 0, "due_at": now, "scheduled_at": now, "not_before": 0.0}
+        with self._database.write() as connection:
+            if not begin_failure(connection, work, attempt, notice, now):
+                return
+            connection.execute(REFUSE, {"delivery": work.position, "at": now, "why": reason})
+            settle_failed(connection, work, now, reason, **values)
+
+    def halve(self, work: Work, attempt: Attempt, *, now: float) -> None:
+        """What was sent in one request is sent in two, at once."""
+        with self._database.write() as connection:
+            keep(connection, work, attempt)
+            halved = sa.update(lanes).where(lanes.c.id == work.lane_id)
+            connection.execute(halved.values(claimed=False, due_at=now, batch_limit=len(work.positions) // 2))
+
+    def disable(
+        self, work: Work, attempt: Attempt, *, now: float, reason: str, notice: NewContent | None = None
+    ) -> None:
+        """The endpoint gets nothing more until a person enables it; all that waits is held. `notice` is sent unless
+        a person has disabled it meanwhile."""
+        with self._database.write() as connection:
+            if not begin_failure(connection, work, attempt, None, now):
+                return
+            put_back(connection, lanes.c.id == work.lane_id)
+            changed = connection.execute(DISABLE, {"number": work.endpoint.id, "why": reason}).rowcount
+            if changed and notice is not None:
+                put_notice(connection, notice, now)
+            settle_failed(connection, work, now, reason)
 
     def next_due(self, after: float) -> float | None:
         """When the next lane that has something to send is due, of those due later than `after`; None if none is."""
-        waiting = sa.exists().where(deliveries.c.lane_id == lanes.c.id, deliveries.c.state == "waiting")
         with self._database.read() as connection:
-            return connection.execute(
-                sa.select(sa.func.min(lanes.c.due_at))
-                .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
-                .where(~lanes.c.claimed, lanes.c.due_at > after, endpoints.c.state == "active", waiting)
-            ).scalar()
+            return connection.execute(_NEXT_DUE, {"after": after}).scalar()
 
     def is_pending(self) -> bool:
         """Whether anything waits for an endpoint that is active, now or later."""
-        waiting = sa.exists().where(deliveries.c.lane_id == lanes.c.id, deliveries.c.state == "waiting")
-        query = (
-            sa.select(lanes.c.id)
-            .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
-            .where(endpoints.c.state == "active", waiting)
-        )
         with self._database.read() as connection:
-            return connection.execute(query.limit(1)).scalar() is not None
+            return connection.execute(_PENDING).scalar() is not None
+
+    def put_back(self) -> None:
+        """Put back what stepped aside for one that is gone: a person has taken it out of the lane."""
+        with self._database.read() as connection:
+            if connection.execute(sa.select(lanes.c.id).where(_DESERTED).limit(1)).first() is None:
+                return
+        with self._database.write() as connection:
+            put_back(connection, _DESERTED)
 
     def sleeping(self, now: float) -> list[Sleeping]:
         """The lanes that are due later than `now`."""
-        query = sa.select(lanes.c.id.label("lane_id"), lanes.c.step, lanes.c.due_at).where(lanes.c.due_at > now)
+        query = (
+            sa.select(lanes.c.id, lanes.c.step, lanes.c.due_at, endpoints.c.schedule)
+            .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
+            .where(lanes.c.due_at > now)
+        )
         with self._database.read() as connection:
-            return [Sleeping(**row._mapping) for row in connection.execute(query)]
+            return [Sleeping(row.id, row.step, row.due_at, tuple(row.schedule)) for row in connection.execute(query)]
 
     def pull_back(self, lane: Sleeping, due_at: float) -> None:
         """Have a lane due earlier, unless its due time has changed meanwhile."""
@@ -247,6 +256,12 @@ class Lanes:
                 .where(lanes.c.id == lane.lane_id, lanes.c.due_at == lane.due_at)
                 .values(due_at=due_at, scheduled_at=due_at, not_before=0.0)
             )
+
+    def turn_back(self, seconds: float) -> None:
+        """The clock was set back by so much: what was to happen is to happen after the same wait as before."""
+        times = {name: lanes.c[name] - seconds for name in ("due_at", "scheduled_at", "not_before", "nudged_at")}
+        with self._database.write() as connection:
+            connection.execute(sa.update(lanes).values(times))
 
     def failing(self) -> list[Failing]:
         """The endpoints that do not take deliveries, longest first."""
@@ -263,49 +278,11 @@ class Lanes:
             ]
 
 
-def _note(connection: sa.Connection, work: Work, attempt: Attempt) -> bool:
-    """Keep an attempt; False if what it sent was removed, with its endpoint, while the request was under way."""
-    here = sa.select(deliveries.c.position).where(deliveries.c.position == work.position)
-    if connection.execute(here).scalar() is None:
-        return False
-    values = {name: getattr(attempt, name) for name in Attempt.__slots__}
-    made = connection.execute(sa.insert(attempts).values(values).returning(attempts.c.id))
-    attempt_id = made.scalar_one()
-    rows = [{"attempt_id": attempt_id, "position": position} for position in work.positions]
-    connection.execute(sa.insert(attempt_deliveries), rows)
-    return True
-
-
-def _is_overtaken(connection: sa.Connection, work: Work) -> bool:
-    """Whether somebody has enabled the endpoint while its request was under way: its schedule begins anew."""
-    step = connection.execute(sa.select(lanes.c.step).where(lanes.c.id == work.lane_id)).scalar()
-    return step is not None and step < work.step
-
-
-def _further(connection: sa.Connection, head: sa.Row[Any]) -> tuple[Further, ...]:
-    """What waits behind a head and can go with it: what is sent and signed in the same way, within bounds."""
-    query = (
-        sa.select(deliveries.c.position, deliveries.c.id, deliveries.c.content_type, deliveries.c.signing)
-        .add_columns(contents.c.payload, contents.c.dialect)
-        .join(contents, contents.c.id == deliveries.c.content_id)
-        .where(
-            deliveries.c.lane_id == head.lane_id,
-            deliveries.c.state == "waiting",
-            deliveries.c.position > head.position,
-        )
-        .order_by(deliveries.c.position)
-        .limit(BATCH_COUNT - 1)
-    )
-    alike = (head.dialect, head.content_type, head.signing)
-    size = len(head.payload)
-    further = []
-    for row in connection.execute(query):
-        size += len(row.payload)
-        if size > BATCH_BYTES or (row.dialect, row.content_type, row.signing) != alike:
-            break
-        further.append(Further(row.position, row.id, row.payload))
-    return tuple(further)
-
-
-def _settle(connection: sa.Connection, work: Work, **values: object) -> None:
-    connection.execute(sa.update(lanes).where(lanes.c.id == work.lane_id).values(claimed=False, **values))
+def _claim(connection: sa.Connection, lane_id: int, now: float, batching: Collection[str]) -> Work | None:
+    """Claim a lane, unless another has been faster or nothing is to be sent any more."""
+    if not connection.execute(CLAIM, {"lane": lane_id, "now": now}).rowcount:
+        return None
+    work = work_of(connection, lane_id, now, batching)
+    if work is None:
+        connection.execute(RELEASE, {"lane": lane_id})
+    return work

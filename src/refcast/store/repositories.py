@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 import sqlalchemy as sa
 
 from refcast.store.database import Database
 from refcast.store.schema import ledger, repositories, users
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a sweep of one repository found."""
+
+    recovered: int = 0
+    """Refs that had moved without a record, and are announced."""
+    left: int = 0
+    """Refs that differ and are left alone: a push is under way or recorded, or they cannot be read."""
+    refs: tuple[str, ...] = ()
+    """The first of those that are announced, with their full names."""
+    error: str = ""
+    """Why it could not be swept; empty if it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweepable:
+    """A repository, with when it was swept."""
+
+    number: int
+    path: str
+    watched: bool
+    swept_at: float | None
+    asked_at: float | None
+    found: Found | None
+    """By the last sweep."""
 
 
 class Repositories:
@@ -22,7 +50,8 @@ class Repositories:
             return cast("int | None", found.scalar())
 
     def add(self, path: str, tips: Mapping[str, str], now: float, *, afresh: bool = False) -> int:
-        """Make a repository known, with its ledger; its number. If it is known, the ledger stays, unless `afresh`."""
+        """Make a repository known, with its ledger, which counts as a sweep; its number. If it is known, the ledger
+        stays, unless `afresh`."""
         with self._database.write() as connection:
             known = connection.execute(sa.select(repositories.c.id).where(repositories.c.path == path)).scalar()
             if known is not None and not afresh:
@@ -30,6 +59,7 @@ class Repositories:
             if known is None:
                 new = sa.insert(repositories).values(path=path, added_at=now, watched=True).returning(repositories.c.id)
                 known = connection.execute(new).scalar_one()
+            connection.execute(sa.update(repositories).where(repositories.c.id == known).values(swept_at=now))
             connection.execute(sa.delete(ledger).where(ledger.c.repository_id == known))
             rows = [{"repository_id": known, "ref": ref, "tip": tip} for ref, tip in tips.items()]
             if rows:
@@ -69,3 +99,34 @@ class Repositories:
         """The number of a user name, or 0 if nobody of that name has pushed."""
         with self._database.read() as connection:
             return cast(int, connection.execute(sa.select(users.c.id).where(users.c.name == name)).scalar() or 0)
+
+    def sweepable(self) -> list[Sweepable]:
+        """All that are known, by their path."""
+        columns = repositories.c
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(repositories).order_by(columns.path))
+            return [
+                Sweepable(row.id, row.path, row.watched, row.swept_at, row.sweep_asked_at, _found(row.sweep_found))
+                for row in rows
+            ]
+
+    def ask_sweep(self, number: int, now: float) -> None:
+        """Ask the worker to sweep a repository now."""
+        with self._database.write() as connection:
+            connection.execute(sa.update(repositories).where(repositories.c.id == number).values(sweep_asked_at=now))
+
+    def swept(self, number: int, found: Found, *, began_at: float, now: float) -> None:
+        """Note what a sweep found that began at `began_at`, or why it could not be done."""
+        here = sa.update(repositories).where(repositories.c.id == number)
+        asked_at = repositories.c.sweep_asked_at
+        with self._database.write() as connection:
+            connection.execute(here.values(sweep_found=asdict(found)))
+            if not found.error:
+                connection.execute(here.values(swept_at=began_at))
+            # What was asked meanwhile is still to be done; what lies ahead was asked before the clock was set back.
+            answered = sa.or_(asked_at <= began_at, asked_at > now)
+            connection.execute(here.where(answered).values(sweep_asked_at=None))
+
+
+def _found(stored: Mapping[str, Any] | None) -> Found | None:
+    return None if stored is None else Found(**{**stored, "refs": tuple(stored["refs"])})

@@ -41,6 +41,7 @@ repositories = sa.Table(
     sa.Column("watched", sa.Boolean, nullable=False, comment="hooks are installed"),
     sa.Column("swept_at", sa.Float, comment="when its refs were last compared with the ledger"),
     sa.Column("sweep_asked_at", sa.Float, comment="when somebody asked for a sweep; NULL when it is done"),
+    sa.Column("sweep_found", sa.JSON, comment="what the last sweep found, or why it could not"),
     sqlite_autoincrement=True,
 )
 
@@ -207,6 +208,7 @@ deliveries = sa.Table(
     sa.Column("state", sa.Text, nullable=False, comment="waiting, aside, held, delivered, refused, canceled, expired"),
     sa.Column("reason", sa.Text, nullable=False, server_default=sa.text("''"), comment="why it is in this state"),
     sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("asked_at", sa.Float, comment="when somebody last asked for it again: it waits since then"),
     sa.Column("finished_at", sa.Float),
     sa.Index("deliveries_by_lane", "lane_id", "state", "position"),
     sa.Index("deliveries_by_content", "content_id"),

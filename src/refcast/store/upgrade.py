@@ -11,6 +11,7 @@ STEPS: dict[int, tuple[str, ...]] = {
     1: (
         "ALTER TABLE repositories ADD COLUMN swept_at FLOAT",
         "ALTER TABLE repositories ADD COLUMN sweep_asked_at FLOAT",
+        "ALTER TABLE repositories ADD COLUMN sweep_found JSON",
         "ALTER TABLE events ADD COLUMN place BLOB NOT NULL DEFAULT x''",
         "ALTER TABLE endpoints ADD COLUMN secret_file BLOB NOT NULL DEFAULT x''",
         "ALTER TABLE endpoints ADD COLUMN schedule JSON NOT NULL DEFAULT '[]'",
@@ -26,6 +27,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE lanes ADD COLUMN at_fault BOOLEAN NOT NULL DEFAULT 0",
         "ALTER TABLE lanes ADD COLUMN batch_limit INTEGER",
         "ALTER TABLE deliveries ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE deliveries ADD COLUMN asked_at FLOAT",
         "CREATE INDEX contents_by_event ON contents (event_id)",
         "CREATE INDEX deliveries_by_age ON deliveries (state, finished_at)",
     ),

@@ -1,7 +1,10 @@
-"""Connections under one deadline: look-up, TCP and TLS. Knows nothing of HTTP.
+"""Connections under one deadline: TCP to an address that the network rules allow, and TLS. Knows nothing of HTTP.
 
 Every operation on a socket gets the time that is left until the deadline, and no time limit of its own: an
-endpoint cannot win time by sending a byte now and then.
+endpoint cannot win time by sending a byte now and then. What is read has a bound, too.
+
+A name is looked up once for a connection, each of its addresses is judged, and the connection goes to the very
+address that was judged. What the name server says the next time does not matter.
 """
 
 from __future__ import annotations
@@ -11,59 +14,25 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from refcast.model import NetworkRules
+from refcast.networks import refusal
+from refcast.transport.failure import DeadlineError, Failure
+from refcast.transport.lookup import Lookups, literal
 
 
-class Failure(Exception):
-    """Why there is no answer. No OSError, so that neither requests nor urllib3 wraps it."""
-
-    def __init__(self, error_class: str, error: str) -> None:
-        super().__init__(error)
-        self.error_class = error_class
-        self.error = error
+class EnoughError(Exception):
+    """As much was read as may be."""
 
 
-class DeadlineError(Exception):
-    """The time is up."""
-
-
-def tls_context(verify: bool) -> ssl.SSLContext:
-    """Client settings for `connected`. Reading the CA certificates takes some 20 ms.
-
-    Trusted are the system's, which its administrator keeps; where it has none, those that come with requests.
-    ssl.create_default_context is not used: it heeds SSLKEYLOGFILE, and OpenSSL's defaults heed SSL_CERT_FILE.
-    Raises Failure.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class = _TLSSocket
-    context.set_alpn_protocols(["http/1.1"])
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    paths = ssl.get_default_verify_paths()
-    try:
-        if Path(paths.openssl_cafile).is_file():
-            context.load_verify_locations(cafile=paths.openssl_cafile)
-        elif Path(paths.openssl_capath).is_dir() and any(Path(paths.openssl_capath).iterdir()):
-            context.load_verify_locations(capath=paths.openssl_capath)
-        else:
-            context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
-    except OSError as error:
-        raise Failure("tls", f"the CA certificates of this host cannot be read: {error.strerror}") from None
-    return context
-
-
-def connected(host: str, port: int, deadline: float, tls: ssl.SSLContext | None) -> socket.socket:
-    """A connection that the deadline (of time.monotonic) holds for as long as it lives; with `tls`, over TLS.
-
-    Raises Failure, and DeadlineError when the time is up.
-    """
-    plain = _dial(host, port, deadline)
-    return plain if tls is None else _wrap(plain, tls, host)
+def left(deadline: float) -> float:
+    """The seconds until a deadline of time.monotonic; DeadlineError once it has come."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise DeadlineError
+    return seconds
 
 
 def reason(error: ssl.SSLError) -> str:
@@ -71,67 +40,86 @@ def reason(error: ssl.SSLError) -> str:
     return (error.reason or "no reason given").replace("_", " ").lower()
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise DeadlineError
-    return left
-
-
 T = TypeVar("T")
 
 
-def _in_time(bounded: _PlainSocket | _TLSSocket, operation: Callable[..., T], *args: Any) -> T:
-    bounded.settimeout(_left(bounded.deadline))
+def _in_time(bounded: PlainSocket | TLSSocket, operation: Callable[..., T], *args: Any) -> T:
+    bounded.settimeout(left(bounded.deadline))
     try:
         return operation(*args)
     except TimeoutError:
         raise DeadlineError from None
 
 
-class _PlainSocket(socket.socket):
-    """A socket with a deadline, in the two operations that http.client uses."""
+def _in_bounds(bounded: PlainSocket | TLSSocket, came: int) -> int:
+    bounded.room -= came
+    if bounded.room < 0:
+        raise EnoughError
+    return came
+
+
+class PlainSocket(socket.socket):
+    """A socket with a deadline and a bound, in the operations that this room uses."""
 
     deadline = math.inf
+    room: float = math.inf
+    """How many bytes more may be read."""
 
     def recv_into(self, *args: Any) -> int:
-        return _in_time(self, super().recv_into, *args)
+        return _in_bounds(self, _in_time(self, super().recv_into, *args))
 
     def sendall(self, *args: Any) -> None:
         _in_time(self, super().sendall, *args)
 
 
-class _TLSSocket(ssl.SSLSocket):
+class TLSSocket(ssl.SSLSocket):
     """The same over TLS, where sendall is a loop of send."""
 
     deadline = math.inf
+    room: float = math.inf
 
     def recv_into(self, *args: Any) -> int:
-        return _in_time(self, super().recv_into, *args)
+        return _in_bounds(self, _in_time(self, super().recv_into, *args))
 
     def send(self, *args: Any) -> int:
         return _in_time(self, super().send, *args)
 
 
-def _dial(host: str, port: int, deadline: float) -> _PlainSocket:
-    """A connection to the first of the host's addresses that takes it, each getting its share of the time."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        why = error.strerror if isinstance(error, socket.gaierror) else "not a valid name"
-        raise Failure("dns", f"the name {host} does not resolve: {why}") from None
-    failure = Failure("connect", f"the name {host} has no address")
-    for index, (family, kind, protocol, _, address) in enumerate(found):
+Connection = PlainSocket | TLSSocket
+
+
+def check_literal(host: str, port: int, rules: NetworkRules) -> None:
+    """Raise Failure of the class `blocked` where `host` is an address that is refused. Names pass."""
+    for _, address in literal(host, port):
+        if why := refusal(str(address[0]), rules):
+            raise Failure("blocked", why)
+
+
+def dial(host: str, port: int, deadline: float, rules: NetworkRules, lookups: Lookups) -> PlainSocket:
+    """A connection to the first of the host's allowed addresses that takes it; each gets its share of the time.
+
+    The deadline holds for as long as the connection lives. Raises Failure, and DeadlineError when the time is up.
+    """
+    allowed, why = [], ""
+    for found in lookups.addresses(host, port, deadline):
+        if refused := refusal(str(found[1][0]), rules):
+            why = why or (refused if host == found[1][0] else f"{host}: {refused}")
+        else:
+            allowed.append(found)
+    failure = Failure("blocked", why)
+    for index, (family, address) in enumerate(allowed):
         where = f"{address[0]} port {port}"
         try:
-            connection = _PlainSocket(family, kind, protocol)
+            connection = PlainSocket(family, socket.SOCK_STREAM)
         except OSError as error:  # no descriptors left, or a family that this host lacks
             failure = Failure("connect", f"no connection to {where}: {error.strerror}")
             continue
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(_left(deadline) / (len(found) - index))
-            connection.connect(address)
+            connection.settimeout(left(deadline) / (len(allowed) - index))
+            with suppress(ConnectionResetError):
+                # It was taken, and reset since, which what follows would have found out a moment later.
+                connection.connect(address)
         except TimeoutError:
             connection.close()
             failure = Failure("timeout", f"{where} did not take the connection in time")
@@ -147,12 +135,14 @@ def _dial(host: str, port: int, deadline: float) -> _PlainSocket:
     raise failure
 
 
-def _wrap(connection: _PlainSocket, context: ssl.SSLContext, host: str) -> _TLSSocket:
-    """TLS on a connection. The time limit at hand bounds a handshake as a whole."""
+def secured(connection: PlainSocket, context: ssl.SSLContext, host: str) -> TLSSocket:
+    """TLS on a connection, which is closed if that fails. The time limit at hand bounds a handshake as a whole."""
     deadline = connection.deadline
+    # Neither belongs into a certificate's name or an SNI: a scope (RFC 6874), a trailing dot (RFC 6066 3).
+    name = host.partition("%")[0].removesuffix(".")
     try:
-        connection.settimeout(_left(deadline))
-        wrapped = context.wrap_socket(connection, server_hostname=host)
+        connection.settimeout(left(deadline))
+        wrapped = context.wrap_socket(connection, server_hostname=name)
     except TimeoutError:
         raise Failure("timeout", f"the TLS handshake with {host} did not end in time") from None
     except ssl.SSLCertVerificationError as error:
@@ -163,6 +153,10 @@ def _wrap(connection: _PlainSocket, context: ssl.SSLContext, host: str) -> _TLSS
         raise Failure("tls", f"{host} closed the connection during the TLS handshake") from None
     finally:
         connection.close()  # a wrapped socket has taken the descriptor over: this closes one that failed
-    assert isinstance(wrapped, _TLSSocket)
+    assert isinstance(wrapped, TLSSocket)
+    if wrapped.version() is None:
+        # Over a connection that is gone already, ssl leaves the handshake for later, and sends without until then.
+        wrapped.close()
+        raise Failure("tls", f"{host} closed the connection during the TLS handshake")
     wrapped.deadline = deadline
     return wrapped

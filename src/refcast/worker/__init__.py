@@ -1,23 +1,22 @@
 """The worker: one process for a state directory, that ingests what hooks recorded and delivers what endpoints want.
 
-Owns the lock, the wake-up, the threads, the signals, and the notice to pushers. The clock and chance are handed down.
+Owns the main loop, its wake-up and its end; `presence` beside it owns the lock and what hooks see of it, `pools` the
+threads, `pushers` what pushers are told. The clock and chance are handed down.
 
-One worker runs for each state directory: it holds the lock on `worker.lock`, and says so to the hooks by its pid and
-start time in `worker.pid`. A worker that leaves drops both and then looks at the spool once more, so that a hook that
-still saw it either finds its record read or starts the next one.
+A worker that leaves drops its lock and then looks at the spool once more, so that a hook that still saw it either finds
+its record read or starts the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import select
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from inotify_simple import INotify, flags
@@ -26,18 +25,40 @@ from refcast import settings, spool
 from refcast.deliver import Deliver, Sends
 from refcast.errors import BadInput, RefcastError, StateError
 from refcast.ingest import Ingest
+from refcast.ingest.sweep import Sweep
 from refcast.store import Store
+from refcast.worker.pools import Pool
+from refcast.worker.presence import PID_FILE, AlreadyRunning, detach, lock, running, since, version
+from refcast.worker.pushers import NOTICE_SECONDS, refresh_notice
+
+__all__ = [
+    "NOTICE_SECONDS",
+    "PID_FILE",
+    "AlreadyRunning",
+    "Worker",
+    "detach",
+    "lock",
+    "refresh_notice",
+    "running",
+    "since",
+    "version",
+]
 
 log = logging.getLogger(__name__)
 
-THREADS = 8
-"""How many endpoints can be served at once."""
+THREADS = 64
+"""How many endpoints that are well can be served at once: so many may hang for the first time before others wait."""
 
-PID_FILE = "worker.pid"
-"""Pid and start time of the worker that runs, for the hooks."""
+FAILING_THREADS = 16
+"""How many of those whose last try failed can be tried at once."""
+
+DRAIN_THREADS = 16
 
 POLL_SECONDS = 5.0
 """Wake-ups are hints; at least this often the worker looks for itself."""
+
+TIDY_SECONDS = 0.05
+"""A pause between two steps of what need not be done at once, so that deliveries get most of the machine."""
 
 IDLE_SECONDS = 30.0
 """An on-demand worker leaves when nothing has been pending for this long."""
@@ -45,26 +66,32 @@ IDLE_SECONDS = 30.0
 GRACE_SECONDS = 30.0
 """How long a stop waits for requests that are under way. What is cut off then is sent again later."""
 
-NOTICE_SECONDS = 3600.0
-"""How long an endpoint must have been failing before pushers are told."""
-
-
-class AlreadyRunning(StateError):
-    """Another worker holds the lock of this state directory."""
+SET_BACK_SECONDS = 60.0
+"""A clock that has lost more than this against the monotonic one was set back."""
 
 
 class Worker:
     def __init__(
-        self, state: Path, store: Store, transport: Sends, clock: Callable[[], float], chance: Callable[[], float]
+        self,
+        state: Path,
+        store: Store,
+        transport: Sends,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state = state
         self._spool = state / "spool"
         self._store = store
         self._clock = clock
+        self._steady = steady
+        self._seen = (0.0, 0.0)
         self._ingest = Ingest(store, self._spool, clock, self._between)
+        self._sweep = Sweep(store, self._spool, clock)
+        self._sweeping = False
         self._deliver = Deliver(store, transport, clock, chance, self._patience)
         self._settings = settings.Settings()
-        self._threads: _Threads | None = None
+        self._pools: tuple[Pool, ...] = ()
         self._looked_at = 0.0
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -84,14 +111,19 @@ class Worker:
     def drain(self) -> bool:
         """Ingest all there is, try each delivery that is due until none is, and return. Whether nothing is left."""
         with lock(self._state):
-            self._store.lanes.release_all()
+            self._begin()
             self._look()
-            threads = [threading.Thread(target=self._send_what_is_due) for _ in range(THREADS)]
+            while self._sweeping and not self._stopping.is_set():
+                self._look()
+            send = partial(self._send_what_is_due, None, lambda: None)
+            threads = [threading.Thread(target=send) for _ in range(DRAIN_THREADS)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
             refresh_notice(self._state, self._store, self._clock())
+            while not self._stopping.is_set() and self._tidy():
+                pass
             left = self._store.lanes.is_pending() or self._store.intake.asides() or self.has_records()
             return not left
 
@@ -100,41 +132,83 @@ class Worker:
         while True:
             with lock(self._state):
                 self._serve(on_demand=on_demand)
-            # The lock is dropped: a hook whose record came meanwhile has seen a worker that was leaving.
-            if self._stopping.is_set() or not (self.has_records() or self._store.lanes.is_pending()):
+            if not self._stopping.is_set() and self._store.is_replaced():
+                self._store.reopen()
+                continue
+            # The lock is dropped: a hook whose record came meanwhile has seen a worker that was leaving, and so has a
+            # command.
+            if self._stopping.is_set() or not self._is_pending():
                 return
 
     def _serve(self, *, on_demand: bool) -> None:
         log.info("worker %d runs for %s", os.getpid(), self._state)
-        self._store.lanes.release_all()
-        with _listening(self._state / PID_FILE) as inotify, _Threads(self._send_what_is_due) as threads:
-            self._threads = threads
+        self._begin()
+        with _listening(self._state / PID_FILE) as inotify, self._sending():
             idle_since = self._clock()
             while not self._stopping.is_set():
+                if self._store.is_replaced():
+                    log.warning("another store stands in the place of the one in use: beginning anew with it")
+                    return
                 busy = self._look()
-                threads.wake()
+                self._wake()
                 now = self._clock()
                 if busy or now < idle_since:
                     idle_since = now
                 elif on_demand and now - idle_since >= IDLE_SECONDS:
                     log.info("nothing is pending: the worker leaves")
                     return
-                self._wait(inotify)
+                pause = TIDY_SECONDS if self._tidy() else POLL_SECONDS
+                self._wait(inotify, 0.0 if self._sweeping else pause)
+            log.info("told to stop: what is under way gets %.0f s", GRACE_SECONDS)
+
+    def _begin(self) -> None:
+        self._store.lanes.release_all()
+        self._sweep = Sweep(self._store, self._spool, self._clock)  # it knows when the worker began
+        self._seen = (self._clock(), self._steady())
+
+    @contextlib.contextmanager
+    def _sending(self) -> Iterator[None]:
+        """Within it, threads send when they are woken. It ends with the requests under way, or without them; but not
+        where another store is to be used: what was sent from the old one must not be recorded in the new."""
+        well = Pool(lambda: self._send_what_is_due(False, well.wake), THREADS)
+        failing = Pool(lambda: self._send_what_is_due(True, failing.wake), FAILING_THREADS)
+        self._pools = (well, failing)
+        try:
+            yield
+        finally:
+            self._pools = ()
+            deadline = time.monotonic() + GRACE_SECONDS
+            for pool in (well, failing):
+                pool.leave()
+            for pool in (well, failing):
+                pool.join(max(0.0, deadline - time.monotonic()))
+            while self._store.is_replaced() and not self._stopping.is_set():
+                if well.join(0.1) and failing.join(0.1):
+                    break
+
+    def _wake(self) -> None:
+        """Have the threads look for what is due."""
+        for pool in self._pools:
+            pool.wake()
 
     def _look(self) -> bool:
         """Ingest what there is. Whether anything is pending, now or later."""
         self._looked_at = self._clock()
+        self._sweeping = False
         try:
             self._settings = settings.load(self._state)
         except BadInput as error:
             log.error("the settings stay as they were: %s", error)
+        self._deliver.settings = self._settings
         try:
             self._ingest.run(self._settings)
+            self._sweeping = self._sweep.step(self._settings)
             self._looked_at = self._clock()
+            self._turn_back()
             self._deliver.pull_back()
+            self._store.lanes.put_back()
             refresh_notice(self._state, self._store, self._looked_at)
-            retried = any(aside.retry_at is not None for aside in self._store.intake.asides())
-            return retried or self._store.lanes.is_pending() or self.has_records()
+            return self._sweeping or self._is_pending()
         except (RefcastError, OSError) as error:
             # A full disk, a store that is locked or gone: the spool keeps what comes until the cause is gone.
             log.error("%s; trying again in %.0f s", error, POLL_SECONDS)
@@ -144,10 +218,23 @@ class Worker:
             log.exception("a bug in refcast; trying again in %.0f s", POLL_SECONDS)
             return True
 
+    def _is_pending(self) -> bool:
+        """Whether anything is to be sent, ingested, or tried again, now or later."""
+        retried = any(aside.retry_at is not None for aside in self._store.intake.asides())
+        return retried or self._store.lanes.is_pending() or self.has_records()
+
+    def _turn_back(self) -> None:
+        """If the clock was set back since the last look, move what is to happen along with it: its waits were meant."""
+        now, steady = self._clock(), self._steady()
+        lost = (steady - self._seen[1]) - (now - self._seen[0])
+        if lost > SET_BACK_SECONDS:
+            log.warning("the clock was set back by %.0f s", lost)
+            self._store.lanes.turn_back(lost)
+        self._seen = (now, steady)
+
     def _between(self) -> bool:
         """Between two transactions of ingest: have sent what is stored. Whether to go on."""
-        if self._threads is not None:
-            self._threads.wake()
+        self._wake()
         return not self._stopping.is_set()
 
     def has_records(self) -> bool:
@@ -155,9 +242,19 @@ class Worker:
         resting = {aside.path for aside in self._store.intake.asides()}
         return any(str(path) not in resting and spool.is_complete(path) for path in spool.files(self._spool))
 
-    def _wait(self, inotify: INotify | None) -> None:
+    def _tidy(self) -> bool:
+        """A small step of what need not be done at once. Whether there is more of it."""
+        try:
+            oldest = partial(spool.oldest, self._spool)
+            return self._store.retention.step(self._clock(), self._settings.retention, oldest)
+        except StateError as error:
+            log.error("%s; trying again in a while", error)
+        except Exception:
+            log.exception("a bug in refcast; trying again in a while")
+        return False
+
+    def _wait(self, inotify: INotify | None, left: float) -> None:
         """Until a hook has written a record, another lane is due, a signal came, or it is time to look again."""
-        left = POLL_SECONDS
         with contextlib.suppress(StateError):
             due_at = self._store.lanes.next_due(after=self._looked_at)
             if due_at is not None:
@@ -170,11 +267,12 @@ class Worker:
         if inotify is not None:
             inotify.read(timeout=0)
 
-    def _send_what_is_due(self) -> None:
-        """Deliver until no lane is due, or the worker stops. Runs in each of the threads."""
+    def _send_what_is_due(self, failing: bool | None, claimed: Callable[[], None]) -> None:
+        """Deliver until no lane is due of those whose last try failed, or of the others, or of any; or until the worker
+        stops. Runs in each of the threads; `claimed` has another look for more."""
         try:
             sent = False
-            while not self._stopping.is_set() and self._deliver.one():
+            while not self._stopping.is_set() and self._deliver.serve(failing, claimed, self._stopping.is_set):
                 sent = True
             if sent:
                 with contextlib.suppress(OSError):
@@ -185,44 +283,7 @@ class Worker:
             log.exception("a bug in refcast; trying again in %.0f s", POLL_SECONDS)
 
     def _patience(self) -> bool:
-        return not self._stopping.wait(POLL_SECONDS)
-
-
-class _Threads:
-    """Threads that run `task` each time they are woken; within a `with`."""
-
-    def __init__(self, task: Callable[[], None]) -> None:
-        self._task = task
-        self._changed = threading.Condition()
-        self._round = 0
-        self._leaving = False
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(THREADS)]
-
-    def wake(self) -> None:
-        with self._changed:
-            self._round += 1
-            self._changed.notify_all()
-
-    def __enter__(self) -> _Threads:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._leaving = True
-        self.wake()
-        deadline = time.monotonic() + GRACE_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _run(self) -> None:
-        seen = 0
-        while not self._leaving:
-            with self._changed:
-                self._changed.wait_for(lambda last=seen: self._round != last)  # type: ignore[misc]
-                seen = self._round
-            if not self._leaving:
-                self._task()
+        return not (self._stopping.wait(POLL_SECONDS) or self._store.is_replaced())
 
 
 @contextlib.contextmanager
@@ -239,77 +300,3 @@ def _listening(pid_file: Path) -> Iterator[INotify | None]:
         except OSError as error:
             log.warning("cannot listen for records, so looks every %.0f s: %s", POLL_SECONDS, error.strerror)
         yield inotify
-
-
-@contextlib.contextmanager
-def lock(state: Path) -> Iterator[None]:
-    """Be the one worker of a state directory. Raises AlreadyRunning, or StateError if the directory cannot be used."""
-    try:
-        descriptor = os.open(state / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateError(f"cannot lock {state}: {error.strerror}; run this as its owner") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(f"a worker runs for {state} already (pid {running(state) or '?'})") from None
-        pid = os.getpid()
-        try:
-            _write(state / PID_FILE, f"{pid} {spool.start_time(pid)}\n")
-        except StateError as error:
-            # The disk is full: hooks start workers that find the lock taken, and this one goes on.
-            log.error("%s", error)
-        try:
-            yield
-        finally:
-            (state / PID_FILE).unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
-
-
-def running(state: Path) -> int | None:
-    """The pid of the worker that runs for a state directory; None if none does. The same test as the hook's."""
-    try:
-        number, start = (state / PID_FILE).read_text("ascii").split()
-        pid = int(number)
-    except (OSError, ValueError):
-        return None
-    return pid if spool.start_time(pid) == start else None
-
-
-def refresh_notice(state: Path, store: Store, now: float) -> None:
-    """Tell pushers, by a line that the hook prints, of endpoints that have been failing for long; no secrets."""
-    long = [failing for failing in store.lanes.failing() if now - failing.since >= NOTICE_SECONDS]
-    text = ""
-    if long:
-        since = datetime.fromtimestamp(long[0].since, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        names = ", ".join(failing.name + (" (disabled)" if failing.disabled else "") for failing in long[:5])
-        more = f" and {len(long) - 5} more" if len(long) > 5 else ""
-        text = f"deliveries to {names}{more} have been failing since {since}; what they miss is kept\n"
-    path = state / "notice"
-    try:
-        old = path.read_text("utf-8", "replace")
-    except FileNotFoundError:
-        old = ""
-    if text != old:
-        _write(path, text)
-
-
-def detach() -> None:
-    """Leave the push that started this process: own session, nothing open of it, no umask of it."""
-    with contextlib.suppress(OSError):
-        os.setsid()  # fails only where it is done already
-    os.chdir("/")
-    os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 65536 else 65536)
-    os.umask(0o077)
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a small file that hooks of other users read; they see the old text or the new. Raises StateError."""
-    new = path.with_name(path.name + ".new")
-    try:
-        new.write_text(text, "utf-8", "replace")
-        new.chmod(0o644)
-        new.replace(path)
-    except OSError as error:
-        raise StateError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,101 @@
+"""That a worker runs: its lock, what the hooks read of it, and how it leaves the push that has started it.
+
+One worker runs for each state directory: it holds the lock on `worker.lock`, and says so to the hooks by its pid and
+start time in `worker.pid`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from refcast import __version__, spool
+from refcast.errors import StateError
+
+log = logging.getLogger(__name__)
+
+PID_FILE = "worker.pid"
+"""Pid and start time of the worker that runs, for the hooks."""
+
+
+class AlreadyRunning(StateError):
+    """Another worker holds the lock of this state directory."""
+
+
+@contextlib.contextmanager
+def lock(state: Path) -> Iterator[None]:
+    """Be the one worker of a state directory. Raises AlreadyRunning, or StateError if the directory cannot be used."""
+    try:
+        descriptor = os.open(state / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(f"cannot lock {state}: {error.strerror}; run this as its owner") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(f"a worker runs for {state} already (pid {running(state) or '?'})") from None
+        pid = os.getpid()
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, __version__.encode())
+        try:
+            write(state / PID_FILE, f"{pid} {spool.start_time(pid)}\n")
+        except StateError as error:
+            # The disk is full: hooks start workers that find the lock taken, and this one goes on.
+            log.error("%s", error)
+        try:
+            yield
+        finally:
+            (state / PID_FILE).unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def running(state: Path) -> int | None:
+    """The pid of the worker that runs for a state directory; None if none does. The same test as the hook's."""
+    try:
+        number, start = (state / PID_FILE).read_text("ascii").split()
+        pid = int(number)
+    except (OSError, ValueError):
+        return None
+    return pid if spool.start_time(pid) == start else None
+
+
+def version(state: Path) -> str:
+    """The version of the worker that runs; empty where that is not known."""
+    try:
+        return (state / "worker.lock").read_text("ascii")
+    except (OSError, ValueError):
+        return ""
+
+
+def since(state: Path) -> float | None:
+    """When the worker that runs began, in seconds since the epoch; None where that is not known."""
+    try:
+        return (state / PID_FILE).stat().st_mtime
+    except OSError:
+        return None
+
+
+def detach() -> None:
+    """Leave the push that started this process: own session, nothing open of it, no umask of it."""
+    with contextlib.suppress(OSError):
+        os.setsid()  # fails only where it is done already
+    os.chdir("/")
+    os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 65536 else 65536)
+    os.umask(0o077)
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a small file that hooks of other users read; they see the old text or the new. Raises StateError."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_text(text, "utf-8", "replace")
+        new.chmod(0o644)
+        new.replace(path)
+    except OSError as error:
+        raise StateError(f"cannot write {path}: {error.strerror}") from error
