@@ -210,6 +210,8 @@ class TestAtEveryStatement:
         assert rounds > 10
         with Store.open(tmp_path / "state") as store:
             rows = list(reversed(store.reports.deliveries(limit=100_000)))
+            reasons = {one.name: one.reason for one in store.endpoints.all()}
+        assert not reasons["choosy"], (reasons["choosy"], [row.last_error for row in rows if row.endpoint == "choosy"])
         found = {name: [row.state for row in rows if row.endpoint == name] for name in ("choosy", "small", "crew")}
         assert found["choosy"] == ["refused", "delivered", "refused"] * rounds
         assert found["small"] == ["delivered"] * 3 * rounds

@@ -261,6 +261,10 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         *(["endpoint", "test", name] for name in shown),
         *(["delivery", "show", one] for one in deliveries),
         ["log", "--lines", "1000"],
+        ["explain", bare, "refs/heads/main", "0", head],
+        ["delivery", "list", "--skipped"],
+        ["export"],
+        *(["apply", *words] for words in described(haul)),
         ["endpoint", "remove", "path-200"],
         ["endpoint", "remove", "path-302", "--discard"],
         ["endpoint", "show", "path-302"],
@@ -276,6 +280,8 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         ["endpoint", "release", "header-200", "--json"],
         ["record", "retry"],
         ["sweep"],
+        ["doctor"],
+        ["doctor", "--offline", "--json"],
     ]
     for words in waking:
         haul.run(*words, NEW=secret("header"))
@@ -285,6 +291,24 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         if any("--json" in one.opts for one in COMMANDS[command(tuple(words))].params):
             haul.call(*words, "--json")
     stop(haul.server)
+
+
+def described(haul: Haul) -> list[list[str]]:
+    """What `apply` may be called with: a file that is right, and some that hold secrets where none belongs."""
+    address = (
+        f'url = "http://u:{quote(secret("password"), safe="")}@127.0.0.1:1/?t={quote(secret("query"), safe="")}"\n'
+    )
+    files = {
+        "exported": haul.server.refcast("export").stdout,
+        "new": f"[endpoints.applied]\n{address}",
+        "inline": f"[endpoints.applied]\n{address}secret = '{core('header')}'\n",
+        "twice": f"[endpoints.applied]\n{address}{address}",
+        "wrong": f"[endpoints.applied]\n{address.replace('http', 'ftp')}",
+        "proxied": f"[endpoints.applied]\n{address}proxy = 'ftp://u:{core('proxy')}@127.0.0.1:1'\n",
+    }
+    for name, text in files.items():
+        written(haul.server.root / name, text)
+    return [[str(haul.server.root / name), *more] for name in files for more in (["--dry-run"], [])]
 
 
 def gathered(room: Path) -> Gathered:
@@ -369,7 +393,16 @@ def test_every_file_has_the_mode_that_the_page_says(haul: Gathered) -> None:
     page = (DOCS / "operation.md").read_text().split("## Files in the state directory\n")[1].split("\n## ")[0]
     named = re.findall(r"(?m)^\| `([^`]+)` \| ([0-7]{3,4}) \|", page)
     open_ones = {name for name, mode in named if int(mode, 8) & 0o077}
-    assert open_ones == {".", "spool/", "spool/<uid>/", "spool/<uid>/*.push", "worker.pid", "notice"}
+    assert open_ones == {
+        ".",
+        "spool/",
+        "spool/<uid>/",
+        "spool/<uid>/*.push",
+        "worker.pid",
+        "notice",
+        "answers/",
+        "answers/bound",
+    }
     for name, mode in haul.modes.items():
         said = name.replace(f"spool/{os.getuid()}", "spool/<uid>")
         said = "spool/<uid>/*.push" if said.startswith("spool/<uid>/") else said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -267,6 +268,9 @@ class TestDelivery:
         receiver.answer = lambda _: 200
         assert run("worker", "--drain").exit_code == 0
 
+    def test_a_worker_in_the_background_drains_nothing_in_the_foreground(self, run: Run, pushed: Path) -> None:
+        assert "leave out --drain" in refusal(run("worker", "--background", "--drain"), 2)
+
     def test_redeliver_all_or_none(self, run: Run, pushed: Path) -> None:
         (row,) = json.loads(run("delivery", "list", "--json").stdout)["deliveries"]
         refusal(run("delivery", "redeliver", row["id"], "nonsense"), 2)
@@ -334,6 +338,15 @@ class TestRepositories:
     def test_a_repository_that_is_gone_needs_a_person(self, run: Run, installed: Path, tmp_path: Path) -> None:
         installed.rename(tmp_path / "moved.git")
         assert run("status").exit_code == 1
+
+    def test_a_repository_that_is_gone_can_be_forgotten(self, run: Run, installed: Path, tmp_path: Path) -> None:
+        other = make_bare(tmp_path / "other.git")
+        run("install", str(other))
+        shutil.rmtree(installed)
+        done = json.loads(run("uninstall", str(installed), str(other), "--json").stdout)
+        assert [one["done"] for one in done] == ["forgotten", "uninstalled"]
+        assert run("status").exit_code == 0
+        assert "no repository" in refusal(run("uninstall", str(installed)), 4)
 
 
 def test_text_from_elsewhere_cannot_steer_a_terminal() -> None:

@@ -139,7 +139,7 @@ class TestNeeds:
             connection.execute(lane)
         store.retention._note(Figures(now, hold_until=now + HOUR))
         needs = facts(run)["needs_a_person"]
-        assert [line for line in needs if "HTTP 500" in line and "`refcast endpoint test ci`" in line]
+        assert [line for line in needs if "HTTP 500" in line and "`refcast endpoint enable ci`" in line]
         assert [
             line for line in needs if line.startswith("1 deliveries to ci") and "`refcast endpoint release ci`" in line
         ]
@@ -167,7 +167,7 @@ class TestNeeds:
         assert "retention.days" in facts(run)["needs_a_person"][0]
 
     def test_a_disk_that_is_nearly_full(self, run: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys.modules["refcast.cli.status"], "FREE_BYTES", 10**18)
+        monkeypatch.setattr(sys.modules["refcast.doctor.directory"], "FREE_BYTES", 10**18)
         assert "make room" in facts(run)["needs_a_person"][0]
 
     def test_hooks_elsewhere_are_looked_for_with_git(self, run: Run, store: Store, installed: Path) -> None:
@@ -230,7 +230,7 @@ class TestTrouble:
         shutil.rmtree(state / "spool")
         found = facts(run)
         assert "cannot read the spool" in found["spool"]["error"]
-        assert "`refcast install`" in found["needs_a_person"][0]
+        assert "mkdir" in found["needs_a_person"][0]
 
 
 def test_five_hundred_repositories_take_no_process_each(

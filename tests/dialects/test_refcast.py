@@ -219,7 +219,8 @@ class TestEverythingIsTold:
 
     def test_of_the_event(self) -> None:
         told = {"options": "push_options", "total": "commits_total"}
-        assert {told.get(one.name, one.name) for one in fields(Event)} <= payload(UPDATE).keys()
+        # Which endpoints' filters it passes is nobody's business but refcast's.
+        assert {told.get(one.name, one.name) for one in fields(Event)} - {"touched"} <= payload(UPDATE).keys()
 
     def test_of_the_ref(self) -> None:
         known = {one.name for one in fields(RefUpdate)} | {"created", "deleted", "kind", "short"}

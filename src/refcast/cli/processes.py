@@ -14,10 +14,16 @@ from refcast import demo as demonstration
 from refcast import worker as working
 from refcast.cli import logs
 from refcast.cli.common import App, pass_app
-from refcast.errors import RefcastError
+from refcast.errors import BadInput, RefcastError, StateError
 from refcast.transport import Transport
 
 log = logging.getLogger("refcast")
+
+START_SECONDS = 30.0
+"""How long a worker may take to start. One that has nothing to do stays for as long."""
+
+LOOK_SECONDS = 0.05
+"""How often it is looked whether it has."""
 
 
 @click.command()
@@ -29,15 +35,19 @@ log = logging.getLogger("refcast")
     show_default=True,
     help="How it logs to standard error: lines for people, or one JSON object in each.",
 )
+@click.option("--background", is_flag=True, help="Start one that runs by itself, as a push does, and return.")
 @click.option("--on-demand", is_flag=True, hidden=True, help="As hooks start it: detached, and leaving when idle.")
 @pass_app
 @click.pass_context
-def worker(context: click.Context, app: App, drain: bool, log_format: str, on_demand: bool) -> None:
+def worker(context: click.Context, app: App, drain: bool, log_format: str, background: bool, on_demand: bool) -> None:
     """Ingest and deliver in the foreground.
 
     That is what a service manager wants. SIGTERM and SIGINT stop it. One worker runs for each state directory.
     Without a service, hooks start one when they need it.
     """
+    if background:
+        _start(app, drain=drain)
+        return
     if on_demand:
         working.detach()
     logs.begin(app.state if on_demand else None, log_format)
@@ -68,6 +78,20 @@ def worker(context: click.Context, app: App, drain: bool, log_format: str, on_de
         if on_demand:
             log.exception("a bug in refcast ends the worker")
         raise
+
+
+def _start(app: App, *, drain: bool) -> None:
+    """Have a worker run in the background. StateError if none does after a while."""
+    if drain:
+        raise BadInput("--background starts a worker that runs by itself: leave out --drain")
+    app.store().close()  # what keeps a worker from starting is told here, and not in a log
+    app.wake()
+    deadline = time.monotonic() + START_SECONDS
+    while (pid := working.running(app.state)) is None:
+        if time.monotonic() > deadline:
+            raise StateError(f"no worker has started in {START_SECONDS:.0f} s: {app.state / 'worker.log'} may say why")
+        time.sleep(LOOK_SECONDS)
+    click.echo(f"a worker runs (pid {pid}), and leaves when nothing waits")
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """`refcast status`: the worker, what waits and where, the spool, the sizes, and what needs a person.
 
-Gathers it and says it. What can be told without the store is told even where the store cannot be used.
+Gathers it and says it; what needs a person is what the doctor's quick checks find. What can be told without the store
+is told even where the store cannot be used.
 """
 
 from __future__ import annotations
@@ -14,14 +15,11 @@ from typing import Any
 import click
 
 import refcast
-from refcast import install, settings, spool
+from refcast import doctor, install, settings, spool
 from refcast import worker as working
-from refcast.cli.common import App, iso, json_option, pass_app, safe, show_json, table, when
+from refcast.cli.common import App, iso, json_option, pass_app, safe, show_json, table
 from refcast.errors import BadInput, StateError
 from refcast.store import FILE, Store
-
-FREE_BYTES = 100 * 1024 * 1024
-"""Less than that on the disk of the state directory needs a person."""
 
 
 @click.command()
@@ -34,21 +32,16 @@ def status(context: click.Context, app: App, as_json: bool) -> None:
     Exit code 1 if something does, 3 if the store cannot be used.
     """
     install.check_owner(app.state)
-    needs: list[str] = []
     facts: dict[str, Any] = {
         "state": str(app.state),
         "version": refcast.__version__,
-        "worker": _worker(app.state, needs),
-        "spool": _spool(app.state, needs),
-        "sizes": _sizes(app.state, needs),
+        "worker": _worker(app.state),
+        "spool": _spool(app.state),
+        "sizes": _sizes(app.state),
         "store": "",
-        "needs_a_person": needs,
+        "needs_a_person": [],
     }
     trouble = None
-    try:
-        settings.load(app.state)
-    except BadInput as error:
-        needs.append(f"the worker goes on with the settings it had: {error}")
     try:
         if not (app.state / FILE).exists():
             # To open it would make an empty one, and hide that it is gone.
@@ -57,55 +50,62 @@ def status(context: click.Context, app: App, as_json: bool) -> None:
                 "or begin anew with `refcast install`"
             )
         with app.store() as store:
-            _tell_of_store(store, app.state, facts, needs)
+            _tell_of_store(store, facts)
+            facts["needs_a_person"] = _needs(app.state, store)
     except StateError as error:
         trouble = error
         facts["store"] = str(error)
+        facts["needs_a_person"] = _needs(app.state, None)
     if as_json:
         show_json(facts)
     else:
         _print(facts)
     if trouble is not None:
         raise trouble
-    context.exit(1 if needs else 0)
+    context.exit(1 if facts["needs_a_person"] else 0)
 
 
-def _worker(state: Path, needs: list[str]) -> dict[str, Any] | None:
+def _needs(state: Path, store: Store | None) -> list[str]:
+    """What needs a person, a line each, with what mends it."""
+    try:
+        values = settings.load(state)
+    except BadInput:
+        values = settings.Settings()  # a check tells of it
+    endpoints = tuple(store.endpoints.all()) if store else ()
+    case = doctor.Case(state, ("refcast",), time.time(), settings=values, store=store, endpoints=endpoints)
+    found, _ = doctor.run(case, [check for check in doctor.CHECKS if check.status])
+    return [
+        f"{one.what}; `{one.mend}`" if one.is_command else f"{one.what}: {one.mend}"
+        for one in found
+        if one.severity == "error"
+    ]
+
+
+def _worker(state: Path) -> dict[str, Any] | None:
     pid = working.running(state)
     if pid is None:
         return None
-    version = working.version(state)
-    if version != refcast.__version__:
-        needs.append(
-            f"the worker that runs is of version {version or '?'}, this is {refcast.__version__}: "
-            f"restart it (`systemctl restart refcast`, or `kill {pid}`; the next push starts it)"
-        )
-    return {"pid": pid, "since": iso(working.since(state)), "version": version}
+    return {"pid": pid, "since": iso(working.since(state)), "version": working.version(state)}
 
 
-def _spool(state: Path, needs: list[str]) -> dict[str, Any]:
+def _spool(state: Path) -> dict[str, Any]:
     facts: dict[str, Any] = dict.fromkeys(("records", "under_way", "unfinished", "bytes", "set_aside"), 0)
-    facts["unreadable"] = []
+    facts["unreadable"] = list[str]()
     facts["error"] = ""
     try:
         for path in spool.files(state / "spool"):
             facts["bytes"] += _size(path) or 0
             whole = spool.is_complete(path)
             facts["records" if whole else "under_way" if spool.is_alive(path) else "unfinished"] += 1
-        for box, error in spool.closed(state / "spool").items():
-            facts["unreadable"].append(str(box))
-            needs.append(f"what is in {box} is not announced: {error.strerror}; `chmod 2770 {box}` as its owner")
+        facts["unreadable"] = [str(box) for box in spool.closed(state / "spool")]
     except StateError as error:
         facts["error"] = str(error)
-        needs.append(f"no push is announced: {error}, or make it again with `refcast install`")
     return facts
 
 
-def _sizes(state: Path, needs: list[str]) -> dict[str, Any]:
+def _sizes(state: Path) -> dict[str, Any]:
     space = os.statvfs(state)
     free = space.f_bavail * space.f_frsize
-    if free < FREE_BYTES:
-        needs.append(f"only {_human(free)} are free on the disk of {state}: make room, or retain less (refcast.toml)")
     return {
         "database": _size(state / FILE),
         "wal": _size(state / f"{FILE}-wal"),
@@ -123,9 +123,8 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _tell_of_store(store: Store, state: Path, facts: dict[str, Any], needs: list[str]) -> None:
+def _tell_of_store(store: Store, facts: dict[str, Any]) -> None:
     """Add what the store knows."""
-    now = time.time()
     backlog = store.reports.backlog()
     asides = store.intake.asides()
     known = store.repositories.sweepable()
@@ -159,53 +158,9 @@ def _tell_of_store(store: Store, state: Path, facts: dict[str, Any], needs: list
             "ref": oldest.ref,
             "since": iso(oldest.created_at),
         }
-    for one in backlog:
-        if one.state == "disabled":
-            held = f"; {one.held} deliveries are held" if one.held else ""
-            reason = next((each.reason for each in store.endpoints.all() if each.name == one.name), "")
-            needs.append(f"endpoint {one.name} is disabled: {reason}{held}; `refcast endpoint enable {one.name}`")
-        elif one.failing_since is not None and now - one.failing_since > working.NOTICE_SECONDS:
-            needs.append(
-                f"endpoint {one.name} has been failing since {when(one.failing_since)}: {one.last_error}; "
-                f"`refcast endpoint test {one.name}`"
-            )
-        if one.state == "active" and one.held:
-            needs.append(
-                f"{one.held} deliveries to {one.name} are beyond its limit for one push; "
-                f"`refcast endpoint release {one.name}`"
-            )
-        for name, number in (("refused", one.refused), ("expired", one.expired)):
-            if number:
-                which = f"--endpoint {one.name} --state {name}"
-                needs.append(
-                    f"{number} deliveries to {one.name} are {name}; "
-                    f"`refcast delivery redeliver {which}`, or give them up: `refcast delivery cancel {which}`"
-                )
-    needs += [f"record set aside: {one.reason}; mend it, then `refcast record retry`" for one in asides]
-    if not facts["worker"] and (store.lanes.is_pending() or facts["spool"]["records"]):
-        needs.append(
-            "deliveries wait and no worker runs; `refcast worker` is for a service, or push again to start one"
-        )
-    _tell_of_retention(store, facts, needs)
-    wrong = install.problems_of([Path(one.path) for one in watched], state)
-    needs += [line for lines in wrong.values() for line in lines]
-    needs += [
-        f"{one.path} could not be swept: {one.found.error}; then `refcast sweep {one.path}`"
-        for one in watched
-        if one.found and one.found.error and not wrong.get(Path(one.path))
-    ]
-
-
-def _tell_of_retention(store: Store, facts: dict[str, Any], needs: list[str]) -> None:
     figures = store.retention.figures()
-    if figures is None:
-        return
-    facts["sizes"] |= {"waiting": figures.waiting, "finished": figures.finished, "measured": iso(figures.at)}
-    if figures.hold_until is not None:
-        needs.append(
-            f"the clock has leapt by more than a day, so nothing goes by age before {when(figures.hold_until)}: "
-            "look at `date`, and set the clock if it is wrong"
-        )
+    if figures is not None:
+        facts["sizes"] |= {"waiting": figures.waiting, "finished": figures.finished, "measured": iso(figures.at)}
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from refcast import spool
+from refcast.answers import Answers
 from refcast.errors import RecordError, RepositoryError, StateError
 from refcast.history import History
 from refcast.ingest import order
-from refcast.ingest.announcing import BATCH_EVENTS, Announcer, account_name, describe
+from refcast.ingest.announcing import BATCH_EVENTS, Announcer, account_name, describe, full_name_of, introduced
 from refcast.ingest.lending import Lenders, intended
 from refcast.ingest.order import Record
 from refcast.ingest.reading import Reader
@@ -30,7 +31,7 @@ from refcast.settings import Settings
 from refcast.store import Store
 from refcast.store.intake import Aside
 
-__all__ = ["BATCH_EVENTS", "RETRY_SECONDS", "Ingest", "account_name", "describe"]
+__all__ = ["BATCH_EVENTS", "RETRY_SECONDS", "Ingest", "account_name", "describe", "full_name_of", "introduced"]
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +65,18 @@ class Ingest:
     something is stored; where it says False, the pass ends."""
 
     def __init__(
-        self, store: Store, spool_dir: Path, clock: Callable[[], float], between: Callable[[], bool] = _go_on
+        self,
+        store: Store,
+        spool_dir: Path,
+        clock: Callable[[], float],
+        between: Callable[[], bool] = _go_on,
+        answers: Answers | None = None,
     ) -> None:
         self._store = store
         self._spool = spool_dir
         self._clock = clock
         self._between = between
-        self._announcer = Announcer(store, spool_dir, clock)
+        self._announcer = Announcer(store, spool_dir, clock, answers)
         self._telling = Telling(store, self._announcer)
         self._reader = Reader()
         self._asides: dict[str, Aside] = {}

@@ -24,12 +24,29 @@ from refcast.install.repository import (
     advertise_push_options,
     configured_hooks,
     find,
+    git_version,
     place,
     restore_push_options,
+    takes_push_options,
 )
 from refcast.store import Store
 
-__all__ = ["HOOKS", "Place", "check_owner", "create_state", "find", "install", "place", "problems", "uninstall"]
+__all__ = [
+    "HOOKS",
+    "Place",
+    "check_owner",
+    "create_state",
+    "find",
+    "git_version",
+    "install",
+    "is_ours",
+    "place",
+    "problems",
+    "problems_of",
+    "takes_push_options",
+    "uninstall",
+    "unused",
+]
 
 HOOKS = ("update", "post-receive")
 MARK = "# refcast hook: "
@@ -79,7 +96,7 @@ def install(
             if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
                 raise RepositoryError(f"cannot install into {directory}: not writable; run this as its owner")
     for each in places:
-        before = [_is_ours(each.hooks / name) for name in HOOKS]
+        before = [is_ours(each.hooks / name) for name in HOOKS]
         _enter_ledger(each, state, store, fresh=not any(before), now=now)
         changed = [_place_hook(each.hooks, name, state) for name in HOOKS]
         advertise_push_options(each.repository)
@@ -94,7 +111,7 @@ def uninstall(each: Place) -> bool:
         for name in HOOKS:
             hook = each.hooks / name
             kept = _kept(each.hooks, name)
-            ours = _is_ours(hook)
+            ours = is_ours(hook)
             if kept is not None and (ours or not os.path.lexists(hook)):
                 _bring_back(kept, hook)
                 removed = True
@@ -117,36 +134,65 @@ def uninstall(each: Place) -> bool:
 
 
 def problems(each: Place, state: Path) -> list[str]:
-    """What is wrong with the hooks of a repository, a line each; empty if all is well."""
+    """What is wrong with the hooks of a repository, a line each; empty if all is well. To install again mends it."""
     found = []
     for name in HOOKS:
         hook = each.hooks / name
-        if not _is_ours(hook):
-            found.append(f"{hook} is not refcast's: pushes are not announced; run `refcast install` again")
+        if not is_ours(hook):
+            found.append(f"{hook} is not refcast's: pushes are not announced")
         elif hook.read_bytes() != render(name, state):
-            found.append(f"{hook} is of another version, or was changed; run `refcast install` again")
+            found.append(f"{hook} {_difference(hook.read_bytes(), state)}")
         elif not os.access(hook, os.X_OK):
-            found.append(f"{hook} is not executable, so git ignores it; run `refcast install` again")
+            found.append(f"{hook} is not executable, so git ignores it")
     return found
 
 
-def problems_of(repositories: Iterable[Path], state: Path) -> dict[Path, list[str]]:
-    """What is wrong with repositories in which hooks were installed, or with these; only those that have something.
+def _difference(text: bytes, state: Path) -> str:
+    """What tells a hook of ours from the one that installing would write now."""
+    named = {key: _named(text, key) for key in ("state", "python", "package")}
+    if named["state"] not in ("", str(state)):
+        return f"records pushes for another state directory, {named['state']}"
+    for key in ("python", "package"):
+        if named[key] and not os.path.exists(named[key]):  # noqa: PTH110 (a str, and of bytes that need not be text)
+            return f"cannot start a worker: {named[key]} is gone, or was moved"
+    return "is of another version, or was changed"
+
+
+def _named(text: bytes, key: str) -> str:
+    """What installing wrote into a hook under this name; empty if it is not there."""
+    for line in os.fsdecode(text).splitlines():
+        name, equals, value = line.strip().partition("=")
+        if equals and name == key:
+            with contextlib.suppress(ValueError):
+                return "".join(shlex.split(value))
+    return ""
+
+
+def unused(each: Place) -> Iterator[Path]:
+    """The hooks that were there before ours and are not executable, so that they are not run."""
+    for name in HOOKS:
+        kept = _kept(each.hooks, name)
+        if kept is not None and not os.access(kept, os.X_OK):
+            yield kept
+
+
+def problems_of(repositories: Iterable[Path], state: Path) -> dict[Path, list[str] | RepositoryError]:
+    """What is wrong with the hooks of repositories in which they were installed, or why that cannot be told; only for
+    those that have something.
 
     Where the hooks stand in their usual place and no configuration can lead git elsewhere, git is not asked: that would
     take seconds for hundreds of repositories."""
     texts = {name: render(name, state) for name in HOOKS}
     usual = configured_hooks() == ""
-    found: dict[Path, list[str]] = {}
+    found: dict[Path, list[str] | RepositoryError] = {}
     for repository in repositories:
         if usual and _is_plain(repository, texts):
             continue
         try:
-            lines = problems(place(repository), state)
+            if lines := problems(place(repository), state):
+                found[repository] = lines
         except RepositoryError as error:
-            lines = [str(error)]
-        if lines:
-            found[repository] = lines
+            found[repository] = error
     return found
 
 
@@ -181,7 +227,7 @@ def _place_hook(hooks: Path, name: str, state: Path) -> bool:
     """Put our hook in place of what is there, with no moment in which neither is. Whether anything changed."""
     hook = hooks / name
     text = render(name, state)
-    if _is_ours(hook) and hook.read_bytes() == text and os.access(hook, os.X_OK):
+    if is_ours(hook) and hook.read_bytes() == text and os.access(hook, os.X_OK):
         return False
     if hook.is_dir() and not hook.is_symlink():
         raise RepositoryError(f"{hook} is a directory: move it away, then install again")
@@ -191,7 +237,7 @@ def _place_hook(hooks: Path, name: str, state: Path) -> bool:
             hooks.chmod(0o755)  # whatever the umask: those who push run what is in it
             (hooks / KEPT).mkdir()
             (hooks / KEPT / NO_DIRECTORY).touch()
-        if os.path.lexists(hook) and not _is_ours(hook):
+        if os.path.lexists(hook) and not is_ours(hook):
             kept = _kept(hooks, name)
             if kept is None:
                 _keep(hook)
@@ -254,7 +300,7 @@ def _kept(hooks: Path, name: str) -> Path | None:
     return None
 
 
-def _is_ours(hook: Path) -> bool:
+def is_ours(hook: Path) -> bool:
     """Whether a hook is refcast's, of whatever version. A link is not, even if it leads to one."""
     try:
         if hook.is_symlink() or not hook.is_file():

@@ -72,10 +72,26 @@ def configured_hooks() -> str:
     return "?"
 
 
+def git_version() -> str:
+    """What `git --version` says, without the words before the number. Raises RepositoryError if there is no git."""
+    return _git(Path("/"), "--version").strip().removeprefix("git version ")
+
+
+def takes_push_options(repository: Path) -> bool:
+    """Whether git takes `git push -o`. Raises RepositoryError."""
+    with contextlib.suppress(OSError):
+        # The usual case, for which no process is needed.
+        config = (repository / "config").read_bytes()
+        lines = OPTION_REMARK + b"".join(OPTION_LINES)
+        if config.endswith(lines) and b"include" not in config.lower():
+            return True
+    words = ("config", "--local", "--includes", "--type=bool", "--default=false", "--get", OPTION)
+    return _git(repository, *words) == "true\n"
+
+
 def advertise_push_options(repository: Path) -> None:
     """Have git take `git push -o`. Raises RepositoryError."""
-    words = ("config", "--local", "--includes", "--type=bool", "--default=false", "--get", OPTION)
-    if _git(repository, *words) != "true\n":
+    if not takes_push_options(repository):
         _edit(repository / "config", _with_push_options)
 
 

@@ -11,6 +11,7 @@ import errno
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,10 +239,23 @@ def _prepare(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     if not cursor.execute("PRAGMA page_count").fetchone()[0]:
         cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
-    pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={_WAL_BYTES}")
-    for pragma in pragmas:
+    _into_wal(cursor)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={_WAL_BYTES}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _into_wal(cursor: Any) -> None:
+    """SQLite does not wait for its busy timeout where two change the journal of a new store at once."""
+    deadline = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -238,6 +238,12 @@ class Reports:
                 return None
             return _row(connection.execute(_rows().where(deliveries.c.position == min(found))).one())
 
+    def newest_event(self) -> float | None:
+        """When the newest event was received, seconds since the epoch; None if there is none."""
+        with self._database.read() as connection:
+            newest = sa.select(events.c.received_at).order_by(events.c.id.desc()).limit(1)
+            return connection.execute(newest).scalar()
+
     def counts(self) -> dict[str, int]:
         """How many deliveries are in each state; states without any are left out."""
         state = shown_state().label("state")

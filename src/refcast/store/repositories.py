@@ -66,6 +66,12 @@ class Repositories:
                 connection.execute(sa.insert(ledger), rows)
             return cast(int, known)
 
+    def path(self, number: int) -> str:
+        """The resolved path of the repository of this number; empty if there is none."""
+        with self._database.read() as connection:
+            found = connection.execute(sa.select(repositories.c.path).where(repositories.c.id == number))
+            return cast("str | None", found.scalar()) or ""
+
     def watch(self, path: str, *, watched: bool) -> None:
         """Note whether hooks are installed in a known repository."""
         with self._database.write() as connection:

@@ -8,7 +8,8 @@ small transactions, one for each step, so that deliveries go on between them:
 3. contents and attempts are measured, a slice at a time
 4. beyond `size` finished ones go: first what was delivered or canceled, then what reached nobody; oldest first
 5. beyond `waiting_size` the oldest of what waits expires
-6. events that nothing belongs to, and records, go by age, unless the spool holds something as old
+6. events that nothing belongs to, and records, go by age, unless the spool holds something as old; so do secrets that
+   were kept beside new ones
 7. free pages are given back to the file system
 
 What expires is finished by that: it stays, with its payload, until its own time comes, and can be sent again.
@@ -26,6 +27,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from refcast.store.database import Database
+from refcast.store.endpoints import Endpoints
 from refcast.store.expiry import expire_old, expire_oldest, tell
 from refcast.store.pruning import REACHED, ROWS, UNREACHED, forget_events, forget_records, measure, prune
 from refcast.store.schema import deliveries, meta
@@ -158,6 +160,7 @@ class Retention:
             before = min(now - limits.days * DAY, spooled_since())
             yield from forget_events(self._database, before)
             yield from forget_records(self._database, before)
+            Endpoints(self._database).forget_old_secrets(now)
         self._note(replace(figures, finished=finished, waiting=waiting))
         yield
         yield from self._give_back()

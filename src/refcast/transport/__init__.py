@@ -1,9 +1,10 @@
 """One HTTP exchange, Request -> Response, under every guard.
 
-`target` takes a URL apart, `lookup` finds a name's addresses, `connect` owns sockets and the deadline, `tls` what is
-trusted and shown, `proxy` the tunnel through one, `exchange` the request, which requests makes over the connection
-that stands, and what is kept of the answer. Judges nothing (that is `retry`), stores nothing, and never raises for
-what a network or an endpoint does.
+`Transport.send` makes it; `Transport.probe` goes the same way as far as TLS, and sends nothing. `target` takes a URL
+apart, `lookup` finds a name's addresses, `connect` owns sockets and the deadline, `tls` what is trusted and shown,
+`certificates` until when one is valid, `proxy` the tunnel through one, `exchange` the request, which requests makes
+over the connection that stands, and what is kept of the answer. Judges nothing (that is `retry`), stores nothing, and
+never raises for what a network or an endpoint does.
 
 The guards:
 
@@ -21,10 +22,13 @@ The guards:
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from refcast.model import Request, Response
-from refcast.transport.connect import Connection, check_literal, dial, secured
+from refcast.transport.certificates import end, ends
+from refcast.transport.connect import Connection, TLSSocket, check_literal, dial, secured
 from refcast.transport.exchange import (
     BODY_KEPT,
     BODY_READ,
@@ -40,7 +44,29 @@ from refcast.transport.proxy import WANTS_CREDENTIALS, open_tunnel
 from refcast.transport.target import Target, proxy_target, target
 from refcast.transport.tls import Contexts, Files, check_files
 
-__all__ = ["BODY_KEPT", "BODY_READ", "HEADERS_KEPT", "HEADER_BYTES_KEPT", "Transport", "check_files"]
+__all__ = [
+    "BODY_KEPT",
+    "BODY_READ",
+    "HEADERS_KEPT",
+    "HEADER_BYTES_KEPT",
+    "Probe",
+    "Transport",
+    "check_files",
+    "ends",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What stands at the other end, or why it was not reached."""
+
+    address: str = ""
+    """What was connected to: the endpoint, or the proxy before it."""
+    certificate_ends: datetime | None = None
+    """The last moment of the endpoint's certificate; aware. None without TLS."""
+    error_class: str = ""
+    """As in Response; empty if it was reached."""
+    error: str = ""
 
 
 class Transport:
@@ -75,6 +101,23 @@ class Transport:
         except DeadlineError:
             answer = Response(0, error_class="timeout", error=f"no answer within {request.timeout:g} s")
         return replace(answer, duration=time.monotonic() - started)
+
+    def probe(self, request: Request) -> Probe:
+        """Connect as `send` would, under the same rules, TLS included; send nothing, and hang up."""
+        try:
+            there = target(request.url)
+            proxy = proxy_target(request.proxy) if request.proxy else None
+            with closing(self._connection(request, there, proxy, time.monotonic() + request.timeout)) as connection:
+                shown = connection.getpeercert(binary_form=True) if isinstance(connection, TLSSocket) else None
+                return Probe(str(connection.getpeername()[0]), end(shown) if shown else None)
+        except Failure as failure:
+            return Probe(error_class=failure.error_class, error=failure.error)
+        except DeadlineError:
+            return Probe(error_class="timeout", error=f"no connection within {request.timeout:g} s")
+        except OSError:
+            return Probe(error_class="connect", error="it hung up as soon as the connection stood")
+        except ValueError:
+            return Probe(error_class="tls", error="its certificate has no date that can be read")
 
     def close(self) -> None:
         """Forget the TLS settings.

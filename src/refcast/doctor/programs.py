@@ -1,0 +1,75 @@
+"""What runs: the worker, and the versions of this program and of what it stands on."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import refcast
+from refcast import history, install, spool, worker
+from refcast.doctor.problem import Case, Problem, advice, command, shell
+from refcast.errors import RepositoryError, StateError
+from refcast.store import health
+
+MINIMUM = {
+    # `rev-parse --show-object-format`
+    "git": (2, 25),
+    # `tomllib`, `datetime.UTC`
+    "Python": (3, 11),
+    # `settings.owner_validation`, `enums`
+    "pygit2": (1, 15),
+    "libgit2": (1, 8),
+    # `INSERT … RETURNING`
+    "SQLite": (3, 35),
+}
+"""What refcast needs, and for what."""
+
+
+def versions(case: Case) -> Iterator[Problem]:  # noqa: ARG001 (a check takes the case)
+    found = {"Python": sys.version, "SQLite": health.SQLITE, **history.libraries()}
+    try:
+        found["git"] = install.git_version()
+    except RepositoryError as error:
+        yield advice(str(error), "install git, for the worker's user and for those who push")
+    for name, version in found.items():
+        least = MINIMUM[name]
+        numbers = tuple(int(number) for number in re.findall(r"[0-9]+", version)[: len(least)])
+        if numbers < least:
+            wanted = ".".join(map(str, least))
+            yield advice(
+                f"{name} is of version {version.split()[0]}; refcast needs {wanted} or later",
+                f"install a newer {name}"
+                if name == "git"
+                else "install refcast anew with a newer Python, by ./install.sh",
+            )
+
+
+def running(case: Case) -> Iterator[Problem]:
+    """The worker that runs, or should."""
+    pid = worker.running(case.state)
+    version = worker.version(case.state)
+    if pid is not None:
+        if version != refcast.__version__:
+            yield command(
+                f"the worker that runs is of version {version or '?'}, this is {refcast.__version__}; "
+                "restart it (`systemctl restart refcast` where it is a service; else the next push starts it anew)",
+                shell("kill", str(pid)),
+            )
+        return
+    path = case.state / worker.PID_FILE
+    if path.exists():
+        yield command(f"{path} tells of a worker that is gone: it was killed", shell("rm", "--", path))
+    if case.store is None:
+        return
+    resting = {one.path for one in case.store.intake.asides()}
+    records = list[Path]()
+    with contextlib.suppress(StateError):  # without a spool there is nothing in it
+        records = [path for path in spool.files(case.state / "spool") if spool.is_complete(path)]
+    if case.store.lanes.is_pending() or any(str(path) not in resting for path in records):
+        yield command(
+            "deliveries wait and no worker runs; after a reboot only a service, or a push, starts one",
+            case.refcast("worker", "--background"),
+        )
