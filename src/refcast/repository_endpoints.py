@@ -21,9 +21,8 @@ from refcast import dialects, filters, signing, urls
 from refcast.errors import BadInput, RepositoryError
 from refcast.model import Endpoint, NetworkRules
 
-FILTERS = ("branches", "tags", "paths", "pushers")
-"""Lists of patterns, with spaces between them."""
-KEYS = ("url", "dialect", "contentType", "secret", "signing", "events", "otherRefs", "skipBy", *FILTERS)
+PATTERNS = ("branches", "tags", "paths", "pushers")
+KEYS = ("url", "dialect", "contentType", "secret", "signing", "events", *PATTERNS, "skipBy", "otherRefs")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 EVENTS = frozenset({"push", "tag_push"})
 GONE = "no longer in the repository's configuration"
@@ -32,6 +31,12 @@ MAX_BYTES = 1024 * 1024
 """A larger configuration is not read."""
 MAX_ENDPOINTS = 20
 """Of one repository: each is a lane of its own, and a payload for each push."""
+
+MAX_PATTERNS = 50
+MAX_STARS = 3
+"""In one pattern. With more of them a match may take very long, and pushes to other repositories wait for it."""
+MAX_PATTERN = 256
+"""Characters of one."""
 
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
@@ -128,27 +133,23 @@ def _checked(one: Endpoint, name: str, given: dict[str, str]) -> Endpoint:
     events = frozenset(given.get("events", "").replace(",", " ").split()) - {"all"}
     if others := events - EVENTS:
         raise BadInput(f"unknown event {min(others)!r}: use push, tag_push or both")
+    skips = frozenset(given.get("skipby", "").replace(",", " ").split()) - {"none"}
+    if others := skips - set(filters.SKIPS):
+        raise BadInput(f"{min(others)!r} cannot be: use {', '.join(filters.SKIPS)} or none for skipBy")
+    branches, tags, paths, pushers = (_patterns(key, given.get(key, "")) for key in PATTERNS)
     one = replace(
         one,
+        branches=branches,
+        tags=tags,
+        paths=paths,
+        pushers=pushers,
+        skips=skips,
         dialect=dialect.NAME,
         content_type=content_type,
         secret=given.get("secret", ""),
         signing=given.get("signing", ""),
         events=events,
         other_refs=_truth(given.get("otherrefs", "")),
-        skips=frozenset(given.get("skipby", "").replace(",", " ").split()),
-    )
-    if unknown_skips := one.skips - set(filters.SKIPS):
-        raise BadInput(f"skipBy {min(unknown_skips)!r} is not known: use {' or '.join(filters.SKIPS)}")
-    patterns = {key: tuple(given.get(key, "").split()) for key in FILTERS}
-    for key, those in patterns.items():
-        filters.check(those, key, anchored=key != "paths")
-    one = replace(
-        one,
-        branches=patterns["branches"],
-        tags=patterns["tags"],
-        paths=patterns["paths"],
-        pushers=patterns["pushers"],
     )
     _check_signing(one)
     return one
@@ -168,6 +169,21 @@ def _check_signing(one: Endpoint) -> None:
         raise BadInput(f"the header {min(mine & theirs)} is one of the dialect's own: choose another signing")
     if "authorization" in mine and "@" in urlsplit(one.url).netloc:
         raise BadInput("the URL's user name and the secret would both be the header Authorization: use one of them")
+
+
+def _patterns(key: str, value: str) -> tuple[str, ...]:
+    """Patterns, with spaces between them."""
+    found = tuple(value.split())
+    filters.check(found, key, anchored=key != "paths")
+    if len(found) > MAX_PATTERNS:
+        raise BadInput(f"{key} may have {MAX_PATTERNS} patterns, and these are {len(found)}")
+    for one in found:
+        if len(one) > MAX_PATTERN or len(re.findall(r"\*+", one)) > MAX_STARS:
+            raise BadInput(
+                f"{one[:MAX_PATTERN]!r} cannot be in a repository's configuration: a pattern may have {MAX_PATTERN} "
+                f"characters, and a star in {MAX_STARS} places"
+            )
+    return found
 
 
 def _truth(value: str) -> bool:

@@ -18,10 +18,13 @@ from refcast.cli.secrets import check_frozen, read_one, rotated
 from refcast.cli.values import spelled
 from refcast.errors import BadInput
 from refcast.model import Endpoint, Hook
+from refcast.repository_endpoints import GONE
 from refcast.settings import load
 from refcast.store import Store
 from refcast.store.selection import Selection
 from refcast.transport import Transport
+
+WRITTEN = "is written in its repository's configuration: change it there, and push"
 
 
 @click.group()
@@ -79,7 +82,7 @@ def edit(
     with app.store() as store:
         old = store.endpoints.get(name)
         if old.origin is not None:
-            raise BadInput(f"{name} is written in its repository's configuration: change it there, and push")
+            raise BadInput(f"{name} {WRITTEN}")
         address = read_one(url, options["url_file"], "URL", "--url-file")
         new = replace(old, name=rename or old.name, url=address or old.url)
         if options["dialect"] and options["dialect"] != old.dialect:
@@ -188,7 +191,12 @@ def disable(app: App, name: str, reason: str, as_json: bool) -> None:
 def remove(app: App, name: str, discard: bool, as_json: bool) -> None:
     """Forget an endpoint, its deliveries and their records."""
     with app.store() as store:
-        removed = store.endpoints.remove(store.endpoints.get(name).id, discard=discard)
+        one = store.endpoints.get(name)
+        # What is taken out there is still to be forgotten here, and so is that of a repository that is uninstalled.
+        named = one.origin is not None and one.reason != GONE
+        if named and store.repositories.path(one.origin or 0) in store.repositories.paths():
+            raise BadInput(f"{name} {WRITTEN}")
+        removed = store.endpoints.remove(one.id, discard=discard)
         answers.set_bound(app.state, store.endpoints.all())
     words = f"{name} is removed" + (f"; deliveries discarded: {removed.discarded}" if removed.discarded else "")
     if removed.told:

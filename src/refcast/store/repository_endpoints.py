@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from refcast.model import Endpoint
 from refcast.store.database import Database
 from refcast.store.endpoints import endpoint_of
-from refcast.store.outcomes import put_back
 from refcast.store.schema import deliveries, endpoints, lanes
+from refcast.store.selection import LEFT
 
 
 class RepositoryEndpoints:
@@ -27,11 +27,13 @@ class RepositoryEndpoints:
             connection.execute(
                 sa.update(endpoints).where(endpoints.c.id == number).values(state="disabled", reason=reason)
             )
-            put_back(connection, lanes.c.endpoint_id == number)
-            open_ones = deliveries.c.state.in_(("waiting", "held"))
+            mine = sa.select(lanes.c.id).where(lanes.c.endpoint_id == number)
+            # By the lane: that has an index.
             canceled = connection.execute(
                 sa.update(deliveries)
-                .where(deliveries.c.endpoint_id == number, open_ones)
+                .where(deliveries.c.lane_id.in_(mine), deliveries.c.state.in_(LEFT))
                 .values(state="canceled", reason=reason, finished_at=now)
             )
+            # What had stepped aside there is not to be judged any more.
+            connection.execute(sa.update(lanes).where(lanes.c.endpoint_id == number).values(aside=None, at_fault=False))
             return canceled.rowcount
