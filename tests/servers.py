@@ -147,8 +147,12 @@ class Server:
         (self.state / "refcast.toml").write_text(text)
 
     def entries(self) -> list[spool.Entry]:
-        """What the spool holds."""
-        return [spool.read(path) for path in spool.files(self.state / "spool")]
+        """What the spool holds, but for what a worker removes meanwhile."""
+        found = []
+        for path in spool.files(self.state / "spool"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(spool.read(path))
+        return found
 
     def record(self) -> spool.Part:
         """The one record that the spool holds."""

@@ -34,7 +34,6 @@ from refcast.store.claims import Work
 from refcast.store.lanes import Lanes
 from refcast.store.outcomes import Attempt
 from refcast.store.selection import Selection
-from refcast.transport import Transport
 from spooled import DAY, NOON, World
 
 SECRET = "s3cret/of+the&tests"
@@ -390,39 +389,6 @@ class TestBugs:
         monkeypatch.undo()
         world.store.endpoints.enable(endpoint.id, NOON)
         assert world.send_all() == 2
-
-    def test_in_recording_it_too_keep_no_lane_claimed(
-        self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def broken(*_: object, **__: object) -> None:
-            raise LookupError
-
-        def patience() -> bool:
-            monkeypatch.undo()
-            return True
-
-        world.endpoint(url=receiver.url)
-        announce(world, "main:->A")
-        monkeypatch.setattr(Lanes, "delivered", broken)
-        monkeypatch.setattr(Lanes, "disable", broken)
-        assert Deliver(world.store, Transport(), world.clock, lambda: 0.0, patience).one()
-        assert world.store.reports.counts() == {"delivered": 1}
-        assert world.sql("SELECT claimed FROM lanes") == [(0,)]
-
-    def test_in_telling_another_of_a_failure_harm_neither(
-        self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def broken(*_: object, **__: object) -> None:
-            raise LookupError
-
-        crew = world.endpoint("crew", url=receiver.url, repositories=("no/such",))
-        world.endpoint(url=receiver.url, on_failure=crew.id)
-        receiver.answers([500])
-        announce(world, "main:->A")
-        monkeypatch.setattr(delivering, "told", broken)
-        assert world.send_all() == 1
-        assert world.store.endpoints.get("ci").state == "active"
-        assert due(world) == 60
 
     def test_a_secret_that_cannot_be_sent(self, world: World, receiver: Receiver) -> None:
         world.endpoint(url=receiver.url, secret="two\nlines")

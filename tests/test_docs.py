@@ -4,20 +4,26 @@ links lead somewhere. (What docs/dialects.md says of payloads is tested beside t
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import click
 import pytest
 
-from refcast import dialects, retry, settings
+from refcast import dialects, filters, retry, settings
 from refcast.cli import main
+from refcast.cli.described import KEYS, wanted
+from refcast.cli.document import Document
 from refcast.errors import BadInput, RefcastError
-from refcast.model import NetworkRules
+from refcast.links import PRESETS, Urls
+from refcast.model import Endpoint, NetworkRules
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -162,15 +168,16 @@ class TestSettings:
         assert settings.load(tmp_path) != settings.Settings()
 
     def test_every_setting_is_described_and_in_the_first_example(self, tmp_path: Path) -> None:
-        tables = {"urls": settings.Urls, "network": NetworkRules, "retention": settings.Retention}
+        tables = {"urls": Urls, "network": NetworkRules, "retention": settings.Retention}
         known = {f"{table}.{field.name}" for table, kind in tables.items() for field in fields(kind)}
         known |= {"roots", "limits.commits", "limits.files", "network.proxy"}
+        known |= {"urls.preset", "urls.base", "pushers.file", "pushers.gitolite"}
         described = set(re.findall(r"^\| `([a-z_.]+)` \|", self.page.read_text(), re.MULTILINE))
-        assert described == known
+        assert described - set(PRESETS) == known
         (tmp_path / settings.FILE).write_text(blocks(self.page, "toml")[0])
         loaded = settings.load(tmp_path)
         assert loaded.roots
-        assert all(getattr(loaded.urls, field.name) for field in fields(settings.Urls))
+        assert all(getattr(loaded.urls, field.name) for field in fields(Urls))
         assert loaded.network.allow
         assert loaded.network.refuse
         assert loaded.proxy
@@ -185,10 +192,61 @@ class TestSettings:
         assert f"| `retention.size` | {kept.size / 1024**3:g} GiB |" in text
         assert f"| `retention.waiting_size` | {kept.waiting_size / 1024**3:g} GiB |" in text
 
+    def test_every_preset_is_described(self) -> None:
+        assert set(PRESETS) <= set(re.findall(r"^\| `([a-z-]+)` \|", self.page.read_text(), re.MULTILINE))
+
     def test_an_error_names_file_and_key(self, tmp_path: Path) -> None:
         (tmp_path / settings.FILE).write_text("[limits]\ncommits = -1\n")
         with pytest.raises(BadInput, match=r"refcast\.toml: limits\.commits"):
             settings.load(tmp_path)
+
+
+class TestFilters:
+    page = DOCS / "filters.md"
+
+    def test_every_filter_is_in_the_table_with_its_option_and_its_key(self) -> None:
+        judged = {
+            node.attr
+            for node in ast.walk(ast.parse(inspect.getsource(filters)))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "endpoint"
+        }
+        assert judged - {field.name for field in fields(Endpoint)} == set()
+        rows = re.findall(r"^\| `(--[a-z-]+)` \| `([a-z_]+)` \|", self.page.read_text(), re.MULTILINE)
+        assert {KEYS[key].option for _, key in rows} == judged
+        named = {word: one.name for one in COMMANDS["refcast endpoint add"].params for word in one.opts}
+        assert [(named.get(option), key) for option, key in rows] == [(KEYS[key].option, key) for _, key in rows]
+
+    @pytest.mark.parametrize(
+        "row", re.findall(r"^\| (.*) \| (names|paths) \| (.*) \| (.*) \|$", page.read_text(), re.MULTILINE)
+    )
+    def test_the_examples_are_as_shown(self, row: tuple[str, ...]) -> None:
+        patterns, passing, stopped = (tuple(re.findall("`([^`]+)`", row[column])) for column in (0, 2, 3))
+        filters.check(patterns, row[1], anchored=row[1] == "names")
+        match = filters.Paths(patterns).match if row[1] == "paths" else partial(filters.matches, patterns)
+        assert [name for name in passing if not match(name)] == []
+        assert [name for name in stopped if match(name)] == []
+
+    def test_every_word_that_skips_is_named(self) -> None:
+        text = sections(self.page)["Skipping"]
+        assert [word for word in (*filters.SKIP_OPTIONS, *filters.SKIP_MARKS) if word not in text] == []
+        assert [word for word in filters.SKIPS if f"--skip-by {word}" not in text] == []
+
+
+class TestAsCode:
+    page = DOCS / "as-code.md"
+
+    def test_every_key_is_in_the_table(self) -> None:
+        rows = "".join(re.findall(r"^\| (`.*?) \|", self.page.read_text(), re.MULTILINE))
+        assert re.findall(r"`([a-z_]+)`", rows) != []
+        assert sorted(re.findall(r"`([a-z_]+)`", rows)) == sorted(KEYS)
+
+    def test_the_example_says_what_it_shows(self, tmp_path: Path) -> None:
+        (example,) = blocks(self.page, "toml")
+        (tmp_path / "secret").write_text("hush")
+        (tmp_path / "url").write_text("https://chat.example.org/x")
+        text = re.sub(r'"/etc/refcast/[a-z]+\.', f'"{tmp_path}/', example)
+        document = Document("example", text, tmp_path)
+        assert [wanted(document, name, None, set()).endpoint.name for name in document.endpoints] == ["web", "ops"]
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "operation.md"], ids=lambda page: page.name)

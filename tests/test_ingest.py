@@ -901,15 +901,6 @@ class TestTurns:
     def always_looks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ingesting, "LOOK_SECONDS", 0.0)
 
-    def test_told_to_stop_it_opens_no_other_repository(self, world: World, tmp_path: Path) -> None:
-        for number in range(5):
-            other = tmp_path / f"{number}.git"
-            shutil.copytree(world.bare, other)
-            world.put("main:->A", repository=other)
-        assert Ingest(world.store, world.state / "spool", world.clock, lambda: False).run(Settings()) == 0
-        assert len(world.store.reports.repositories()) == 2  # one was known before
-        assert world.run() == 5
-
     def test_what_comes_meanwhile_is_taken_between_two_transactions(self, world: World, tmp_path: Path) -> None:
         other = tmp_path / "other.git"
         shutil.copytree(world.bare, other)

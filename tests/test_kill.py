@@ -199,7 +199,7 @@ class TestAtEveryStatement:
 
         receiver.answer = answer
         done = subprocess.run(
-            [sys.executable, str(KILLING), "judged", str(tmp_path), receiver.url, "7"],
+            [sys.executable, str(KILLING), "judged", str(tmp_path), receiver.url, "4"],
             env=environment(tmp_path),
             capture_output=True,
             text=True,
@@ -210,6 +210,7 @@ class TestAtEveryStatement:
         assert rounds > 10
         with Store.open(tmp_path / "state") as store:
             rows = list(reversed(store.reports.deliveries(limit=100_000)))
+            assert store.lanes.sleeping(0) == [] or not store.intake.asides()
         found = {name: [row.state for row in rows if row.endpoint == name] for name in ("choosy", "small", "crew")}
         assert found["choosy"] == ["refused", "delivered", "refused"] * rounds
         assert found["small"] == ["delivered"] * 3 * rounds

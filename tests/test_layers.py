@@ -12,9 +12,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "refcast"
 
 FLOORS: list[set[str]] = [
     {"model", "errors", "__init__"},
-    {"retry", "signing", "urls", "networks", "dialects"},
+    {"retry", "signing", "urls", "networks", "filters", "links", "people", "dialects"},
     {"settings", "spool", "history", "store", "transport"},
-    {"ingest", "deliver", "worker", "install"},
+    {"answers", "ingest", "deliver", "worker", "install"},
     {"cli", "demo", "__main__"},
 ]
 """From the words up to the entries. A room imports from floors below its own only; the process and
@@ -31,7 +31,9 @@ LIBRARIES = {
     "click": {"cli"},
     "inotify_simple": {"worker"},
     "subprocess": {"install", "demo", "cli"},
-    "tomllib": {"settings"},
+    "tomllib": {"settings", "cli"},
+    "tomli_w": {"cli"},
+    "pathspec": {"filters"},
 }
 
 PURE_MAY_NOT = {

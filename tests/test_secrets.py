@@ -261,6 +261,10 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         *(["endpoint", "test", name] for name in shown),
         *(["delivery", "show", one] for one in deliveries),
         ["log", "--lines", "1000"],
+        ["explain", bare, "refs/heads/main", "0", head],
+        ["delivery", "list", "--skipped"],
+        ["export"],
+        *(["apply", *words] for words in described(haul)),
         ["endpoint", "remove", "path-200"],
         ["endpoint", "remove", "path-302", "--discard"],
         ["endpoint", "show", "path-302"],
@@ -285,6 +289,24 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         if any("--json" in one.opts for one in COMMANDS[command(tuple(words))].params):
             haul.call(*words, "--json")
     stop(haul.server)
+
+
+def described(haul: Haul) -> list[list[str]]:
+    """What `apply` may be called with: a file that is right, and some that hold secrets where none belongs."""
+    address = (
+        f'url = "http://u:{quote(secret("password"), safe="")}@127.0.0.1:1/?t={quote(secret("query"), safe="")}"\n'
+    )
+    files = {
+        "exported": haul.server.refcast("export").stdout,
+        "new": f"[endpoints.applied]\n{address}",
+        "inline": f"[endpoints.applied]\n{address}secret = '{core('header')}'\n",
+        "twice": f"[endpoints.applied]\n{address}{address}",
+        "wrong": f"[endpoints.applied]\n{address.replace('http', 'ftp')}",
+        "proxied": f"[endpoints.applied]\n{address}proxy = 'ftp://u:{core('proxy')}@127.0.0.1:1'\n",
+    }
+    for name, text in files.items():
+        written(haul.server.root / name, text)
+    return [[str(haul.server.root / name), *more] for name in files for more in (["--dry-run"], [])]
 
 
 def gathered(room: Path) -> Gathered:

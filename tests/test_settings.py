@@ -10,8 +10,9 @@ import pytest
 
 from refcast import settings
 from refcast.errors import BadInput
+from refcast.links import Urls
 from refcast.model import NetworkRules
-from refcast.settings import FILE, Retention, Settings, Urls
+from refcast.settings import FILE, Retention, Settings
 
 
 def load(state: Path, text: str) -> Settings:
@@ -23,6 +24,36 @@ class TestLoad:
     def test_without_a_file_all_is_default(self, tmp_path: Path) -> None:
         assert settings.load(tmp_path) == Settings()
         assert load(tmp_path, "") == Settings()
+
+    def test_a_preset_gives_the_links_and_a_template_of_its_own_wins(self, tmp_path: Path) -> None:
+        found = load(
+            tmp_path,
+            """
+            [urls]
+            preset = "cgit"
+            base = "https://git.example.org"
+            ssh = "git@git.example.org:{path}.git"
+            """,
+        ).describe("/srv/git/site.git")
+        assert found.homepage == "https://git.example.org/site.git/"
+        assert found.commit_url == "https://git.example.org/site.git/commit/?id={id}"
+        assert found.ssh_url == "git@git.example.org:site.git"
+
+    def test_people(self, tmp_path: Path) -> None:
+        (tmp_path / "authors").write_text("ann = Ann Lee <ann@example.org>\n")
+        conf = "# BEGIN USER EMAILS\n# ann a@b\n# ben ben@example.org\n# END USER EMAILS\n"
+        (tmp_path / "gitolite.conf").write_text(conf)
+        found = load(tmp_path, f"[pushers]\nfile = '{tmp_path}/authors'\ngitolite = '{tmp_path}/gitolite.conf'")
+        assert found.people == {"ann": ("Ann Lee", "ann@example.org"), "ben": ("", "ben@example.org")}
+
+    def test_people_that_cannot_be_read(self, tmp_path: Path) -> None:
+        (tmp_path / "authors").write_text("what\n")
+        with pytest.raises(BadInput, match=r"refcast\.toml: pushers\.file: .*/authors: line 1 is not of the form"):
+            load(tmp_path, f"[pushers]\nfile = '{tmp_path}/authors'")
+        with pytest.raises(BadInput, match=r"pushers\.gitolite: cannot read /nowhere: No such file"):
+            load(tmp_path, "[pushers]\ngitolite = '/nowhere'")
+        with pytest.raises(BadInput, match="must be an absolute path"):
+            load(tmp_path, "[pushers]\nfile = 'authors'")
 
     def test_everything(self, tmp_path: Path) -> None:
         found = load(
@@ -66,12 +97,19 @@ class TestLoad:
         ("text", "says"),
         [
             ("what", "Expected"),
+            ("[urls]\npreset = 'cgit'", "urls.preset and urls.base go together"),
+            ("[urls]\nbase = 'https://x'", "urls.preset and urls.base go together"),
+            ("[urls]\npreset = 'x'\nbase = 'https://x'", "urls: 'x' is no preset"),
+            ("[urls]\npreset = 1\nbase = 'https://x'", "must be strings"),
             ("root = []", "root is not a setting; known: limits, "),
             ('roots = "/srv"', "roots must be a list of absolute paths"),
             ('roots = ["srv"]', "roots must be a list of absolute paths"),
             ("roots = [1]", "roots must be a list of absolute paths"),
             ("urls = 1", "urls must be a table"),
-            ("[urls]\nhome = ''", "urls.home is not a setting; known: commit, compare, homepage, http, ssh"),
+            (
+                "[urls]\nhome = ''",
+                "urls.home is not a setting; known: base, commit, compare, homepage, http, preset, ssh",
+            ),
             ("[urls]\nhttp = 1", "urls.http must be a string"),
             ("[urls]\nhttp = '{path'", "urls.http is not a template"),
             ("[urls]\nhttp = '{id}'", "urls.http uses {id}; known: {name}, {path}"),

@@ -369,17 +369,6 @@ class TestStaleIntents:
         finish(sweep)
         assert not stale.exists()
 
-    def test_of_repositories_that_are_nowhere_are_not_gone_after(self, world: World) -> None:
-        """Anybody who pushes can write as many as they like; each would be opened, in vain, every minute."""
-        path = next(world.names)
-        for number in (1, 2, "x" * 5000):
-            world.write(
-                path, ["refcast 1 intent", f"repository=/no/such/{number}", f"update={'0' * 40} {'1' * 40} refs/x"]
-            )
-        sweep = new_sweep(world)
-        assert not sweep.is_due()
-        assert not sweep.step(Settings())
-
     def test_stay_while_the_repository_cannot_be_swept(self, world: World) -> None:
         stale = world.intend("main:->A", alive=False)
         world.set_refs("main:->A")

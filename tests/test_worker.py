@@ -466,6 +466,7 @@ class TestFaults:
         name: str,
         fault: Exception,
     ) -> None:
+        monkeypatch.setattr(worker, "THREADS", 4)
         real = getattr(owner, name)
         flaky = Flaky(2 * worker.THREADS, real, fault)
 
@@ -552,6 +553,24 @@ class TestFaults:
             receiver.wait_for(2)
         pages = {one.json()["repository"]["homepage"] for one in receiver.book}
         assert pages == {f"http://x/{root.name}/site"}
+
+    def test_settings_that_cannot_be_read_at_the_start_are_waited_for(
+        self, world: World, receiver: Receiver, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Without them repositories would have other names, and refused networks would be open."""
+        settings = world.state / "refcast.toml"
+        settings.write_text(f"roots = ['{world.bare.parent.parent}']\n[pushers]\nfile = '{world.root}/authors'\n")
+        world.endpoint(url=receiver.url)
+        world.put("main:->A")
+        assert not draining(world)
+        with Running(world) as one:
+            one.wait_for_looks(1)
+            assert (world.told(), receiver.book, len(world.spooled())) == ([], [], 1)
+            assert "nothing is announced or sent before this is mended" in caplog.text
+            (world.root / "authors").write_text("ann = Ann Lee <ann@example.org>\n")
+            os.write(one.worker._wake_write, b"x")
+            receiver.wait_for(1)
+        assert receiver.book[0].json()["repository"]["name"] == "site"
 
     def test_without_inotify_it_polls(self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
         def none_left() -> None:
@@ -780,7 +799,7 @@ class TestClockSetBack:
             world.clock.now += 45
             one.wait_for_looks(2)
             assert world.store.lanes.next_due(after=0) == due
-            world.clock.now += 16  # times are rounded to microseconds
+            world.clock.now += 16  # a little more than what is left: the due time is a rounded number
             receiver.wait_for(2)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Literal
 
 RefKind = Literal["branch", "tag", "other"]
@@ -34,6 +33,11 @@ def printable(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     except UnicodeEncodeError:  # a surrogate that stands for no byte, as JSON can bring one in
         return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+def visible(text: str) -> str:
+    """Text from elsewhere, fit for a terminal: control characters, escapes among them, become visible."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in printable(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +201,8 @@ class Event:
     """Why commits are missing although the push had some, such as objects that are gone; empty when nothing is."""
     recovered: bool = False
     """No record told of this move; it was found by comparing the repository with the ledger."""
+    touched: frozenset[tuple[str, ...]] = frozenset()
+    """The lists of path patterns, of those that history was asked about, that this event passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +241,24 @@ class Endpoint:
     events: frozenset[str] = frozenset()
     """The kinds it wants; empty for all."""
     repositories: tuple[str, ...] = ()
-    """Shell patterns for the full name of the repositories that it wants; empty for all."""
+    """Patterns (of `filters`) for the full name of the repositories that it wants; empty for all."""
+    branches: tuple[str, ...] = ()
+    """Patterns for the names of branches; empty for all, or for none where `tags` has some."""
+    tags: tuple[str, ...] = ()
+    """Patterns for the names of tags; empty for all, or for none where `branches` has some."""
+    paths: tuple[str, ...] = ()
+    """Patterns for paths, of which a commit of the push must change one; empty for all."""
+    pushers: tuple[str, ...] = ()
+    """Patterns for the user names of pushers; empty for all."""
+    skips: frozenset[str] = frozenset()
+    """What may tell it to skip a push: `option` (`git push -o ci.skip`), `mark` (`[skip ci]` in the message)."""
     other_refs: bool = False
     """Whether it also wants refs that are neither branches nor tags."""
     verify_tls: bool = True
     timeout: float = 30.0
     """Seconds for one whole request."""
+    answer: float = 0.0
+    """How many seconds a pusher waits, at most, to see what it answers; 0 for not at all."""
     signing: str = ""
     """The scheme that signs its requests; empty for the dialect's own."""
     old_secret: str = field(default="", repr=False)
@@ -277,14 +295,6 @@ class Endpoint:
     state: Literal["active", "disabled"] = "active"
     reason: str = ""
     """Why it is disabled."""
-
-    def wants(self, event: Event) -> bool:
-        if self.events and event.kind not in self.events:
-            return False
-        if event.update is not None and event.update.kind == "other" and not self.other_refs:
-            return False
-        name = event.repository.full_name
-        return not self.repositories or any(fnmatchcase(name, pattern) for pattern in self.repositories)
 
 
 @dataclass(frozen=True, slots=True)

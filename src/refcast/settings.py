@@ -10,30 +10,17 @@ import re
 import string
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from refcast import networks
+from refcast import links, networks, people
 from refcast.errors import BadInput
+from refcast.links import Urls
 from refcast.model import NetworkRules, Repository, printable
 from refcast.urls import check_proxy
 
 FILE = "refcast.toml"
-
-
-@dataclass(frozen=True, slots=True)
-class Urls:
-    """URL templates. `{path}` is the repository's full name, `{name}` its last part; a plain server knows no URL."""
-
-    homepage: str = ""
-    http: str = ""
-    ssh: str = ""
-    commit: str = ""
-    """Also `{id}`. Empty: the dialect appends its own path to the homepage."""
-    compare: str = ""
-    """Also `{old}` and `{new}`. Empty: the dialect appends its own path to the homepage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +42,7 @@ class Settings:
     roots: tuple[str, ...] = ()
     """Directories of repositories: a repository's full name is its path below the root, without `.git`.
     A repository below none of them is named by its last part alone."""
-    urls: Urls = Urls()
+    urls: Urls = field(default_factory=Urls)
     commits: int = 250
     """How many commits an event lists at most. Receivers refuse bodies that are too large."""
     files: int = 3000
@@ -65,16 +52,15 @@ class Settings:
     proxy: str = ""
     """The HTTP proxy of the endpoints that name none of their own, `http://host:port`; empty for none."""
     retention: Retention = field(default_factory=Retention)
+    people: people.Known = field(default_factory=dict)
+    """What is known of user names, by the files that the settings name."""
 
     def describe(self, path: str, *, id: int = 0, description: str = "", default_branch: str = "") -> Repository:
         """What receivers are told of the repository at the resolved `path`."""
         full_name = self.full_name(path)
-        names = {"path": full_name, "name": full_name.rsplit("/", 1)[-1]}
 
         def url(template: str, **more: str) -> str:
-            # A scp-like address, `git@host:{path}.git`, is no URL and knows no escapes.
-            known = {key: quote(value) for key, value in names.items()} if "://" in template else names
-            return template.format(**known, **more)
+            return links.filled(template, full_name, **more)
 
         return Repository(
             path=path,
@@ -113,7 +99,7 @@ def load(state: Path) -> Settings:
         return Settings()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"{path}: {error}") from error
-    _known(path, "", table, {"roots", "urls", "limits", "network", "retention"})
+    _known(path, "", table, {"roots", "urls", "limits", "network", "pushers", "retention"})
     roots = table.get("roots", [])
     if not isinstance(roots, list) or not all(isinstance(root, str) and root.startswith("/") for root in roots):
         raise BadInput(f"{path}: roots must be a list of absolute paths")
@@ -122,8 +108,9 @@ def load(state: Path) -> Settings:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 100_000:
             raise BadInput(f"{path}: limits.{key} must be a whole number from 0 to 100000")
     return Settings(
+        people=_people(path, _table(path, table, "pushers", {"file", "gitolite"})),
         roots=tuple(os.path.realpath(root) for root in roots),
-        urls=_urls(path, _table(path, table, "urls", {one.name for one in fields(Urls)})),
+        urls=_urls(path, _table(path, table, "urls", {"preset", "base", *(one.name for one in fields(Urls))})),
         network=_network(path, _table(path, table, "network", {"allow", "refuse", "proxy"})),
         proxy=_proxy(path, _table(path, table, "network", {"allow", "refuse", "proxy"})),
         retention=_retention(path, _table(path, table, "retention", {one.name for one in fields(Retention)})),
@@ -163,7 +150,8 @@ _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?((?:[kmgt]i?)?b)\Z", re.IGN
 
 def _urls(path: Path, table: dict[str, object]) -> Urls:
     places = {"commit": {"id"}, "compare": {"old", "new"}}
-    for key, template in table.items():
+    own = {key: value for key, value in table.items() if key not in ("preset", "base")}
+    for key, template in own.items():
         allowed = {"path", "name"} | places.get(key, set())
         if not isinstance(template, str):
             raise BadInput(f"{path}: urls.{key} must be a string")
@@ -177,7 +165,39 @@ def _urls(path: Path, table: dict[str, object]) -> Urls:
         }
         if not used <= allowed:
             raise BadInput(f"{path}: urls.{key} uses {_braces(used - allowed)}; known: {_braces(allowed)}")
-    return Urls(**{key: str(value) for key, value in table.items()})
+    return replace(_preset(path, table), **{key: str(value) for key, value in own.items()})
+
+
+def _people(path: Path, table: dict[str, object]) -> people.Known:
+    """What the two files say of user names; an authors file is believed before gitolite.conf."""
+    found: dict[str, tuple[str, str]] = {}
+    for key, parse in (("gitolite", people.gitolite), ("file", people.authors)):
+        name = table.get(key, "")
+        if not isinstance(name, str) or (name and not name.startswith("/")):
+            raise BadInput(f"{path}: pushers.{key} must be an absolute path")
+        if name:
+            try:
+                found |= parse(Path(name).read_text("utf-8", "replace"))
+            except OSError as error:
+                raise BadInput(f"{path}: pushers.{key}: cannot read {name}: {error.strerror}") from error
+            except BadInput as error:
+                raise BadInput(f"{path}: pushers.{key}: {name}: {error}") from None
+    return found
+
+
+def _preset(path: Path, table: dict[str, object]) -> Urls:
+    """The templates that `preset` and `base` name; none where neither is there."""
+    name, base = table.get("preset", ""), table.get("base", "")
+    if not isinstance(name, str) or not isinstance(base, str):
+        raise BadInput(f"{path}: urls.preset and urls.base must be strings")
+    if not name and not base:
+        return Urls()
+    if not name or not base:
+        raise BadInput(f"{path}: urls.preset and urls.base go together: the kind of pages, and where they are")
+    try:
+        return links.preset(name, base)
+    except BadInput as error:
+        raise BadInput(f"{path}: urls: {error}") from None
 
 
 def _network(path: Path, table: dict[str, Any]) -> NetworkRules:

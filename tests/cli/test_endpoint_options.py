@@ -44,6 +44,7 @@ class TestLimits:
             (("--tries", "3"), "tries", 3, ("--tries", "default")),
             (("--max-events", "10"), "max_events", 10, ("--max-events", "none")),
             (("--max-commits", "0"), "max_commits", 0, ("--max-commits", "default")),
+            (("--answer", "2.5"), "answer", 2.5, ("--answer", "0")),
             (("--rejection",), "rejection", True, ("--default-rejection",)),
             (("--no-rejection",), "rejection", False, ("--default-rejection",)),
             (("--proxy", "none"), "proxy", "none", ("--proxy", "default")),
@@ -83,6 +84,10 @@ class TestLimits:
             ("--max-events", "default"),
             ("--max-events", "٣"),
             ("--max-commits", "-1"),
+            ("--answer", "-1"),
+            ("--answer", "0.01"),
+            ("--answer", "10.1"),
+            ("--answer", "nan"),
             ("--rejection", "--default-rejection"),
             ("--proxy", "proxy:3128"),
             ("--proxy", "socks5://proxy:3128"),
@@ -110,6 +115,59 @@ class TestLimits:
         ]
         assert all("hunter2" not in result.output for result in outputs)
         assert facts(run)["proxy"] == "http://***@proxy:3128"
+
+
+@pytest.mark.usefixtures("one")
+class TestFilters:
+    @pytest.mark.parametrize(
+        ("words", "changes", "back"),
+        [
+            (("--repository", "team/**"), {"repositories": ["team/**"]}, ("--repository", "")),
+            (("--branch", "main", "--branch", "!wip"), {"branches": ["main", "!wip"], "tags": []}, ("--branch", "")),
+            (("--tag", "v*"), {"tags": ["v*"], "branches": []}, ("--tag", "")),
+            (("--paths", "docs/**"), {"paths": ["docs/**"]}, ("--paths", "")),
+            (("--pusher", "!robot"), {"pushers": ["!robot"]}, ("--pusher", "")),
+            (("--skip-by", "mark", "--skip-by", "option"), {"skip_by": ["mark", "option"]}, ("--skip-by", "none")),
+            (("--event", "push"), {"events": ["push"]}, ("--event", "all")),
+            (("--other-refs",), {"other_refs": True}, ("--no-other-refs",)),
+        ],
+    )
+    def test_is_set_and_taken_back(
+        self, run: Run, words: tuple[str, ...], changes: dict[str, object], back: tuple[str, ...]
+    ) -> None:
+        before = facts(run)
+        assert run("endpoint", "edit", "ci", *words).exit_code == 0
+        assert facts(run) == before | changes
+        assert run("endpoint", "edit", "ci", "--timeout", "30").exit_code == 0
+        assert facts(run) == before | changes, "what is not named stays"
+        assert run("endpoint", "edit", "ci", *back).exit_code == 0
+        assert facts(run) == before
+
+    def test_an_edit_replaces_the_list(self, run: Run) -> None:
+        run("endpoint", "edit", "ci", "--branch", "main", "--branch", "next")
+        run("endpoint", "edit", "ci", "--branch", "release/*")
+        assert facts(run)["branches"] == ["release/*"]
+
+    def test_what_is_not_wanted_at_all_is_shown_as_none(self, run: Run) -> None:
+        shown = run("endpoint", "edit", "ci", "--branch", "main").stdout
+        assert "branches          main\ntags              none\npaths             **\n" in shown
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("--branch", "", "--branch", "main"),
+            ("--tag", "v*", "--tag", ""),
+            ("--paths", "#docs"),
+            ("--pusher", "!"),
+            ("--repository", "/"),
+            ("--branch", "a\\"),
+            ("--skip-by", "none", "--skip-by", "mark"),
+        ],
+    )
+    def test_refuses_what_cannot_be(self, run: Run, words: tuple[str, ...]) -> None:
+        before = facts(run)
+        refusal(run("endpoint", "edit", "ci", *words), 2)
+        assert facts(run) == before
 
 
 @pytest.mark.usefixtures("one")

@@ -11,12 +11,14 @@ from pathlib import Path
 import click
 
 import refcast
+from refcast.cli.applying import apply, export
 from refcast.cli.common import App, Group, default_state
 from refcast.cli.deliveries import delivery, record
 from refcast.cli.endpoints import endpoint
 from refcast.cli.follow import log
+from refcast.cli.moves import explain, render
 from refcast.cli.processes import demo, worker
-from refcast.cli.repositories import install, render, uninstall
+from refcast.cli.repositories import install, uninstall
 from refcast.cli.status import status
 from refcast.cli.sweep import sweep
 
@@ -40,5 +42,22 @@ def main(context: click.Context, state: Path | None) -> None:
     context.obj = App((state or default_state()).absolute())
 
 
-for command in (install, uninstall, endpoint, delivery, record, render, sweep, worker, status, log, demo):
+COMMANDS = (
+    install,
+    uninstall,
+    endpoint,
+    apply,
+    export,
+    delivery,
+    record,
+    render,
+    explain,
+    sweep,
+    worker,
+    status,
+    log,
+    demo,
+)
+
+for command in COMMANDS:
     main.add_command(command)

@@ -16,7 +16,7 @@ import click
 
 from refcast import install, worker
 from refcast.errors import RefcastError
-from refcast.model import printable
+from refcast.model import visible
 from refcast.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,7 +78,7 @@ def json_option(function: F) -> F:
 
 def safe(text: str) -> str:
     """Text from elsewhere, fit for a terminal: control characters, escapes among them, become visible."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in printable(text))
+    return visible(text)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -13,6 +13,7 @@ from refcast import dialects
 from refcast.cli.common import App, iso, json_option, pass_app, safe, say, show_json, table, when
 from refcast.cli.exchange import attempt_facts, show_exchange
 from refcast.cli.selecting import chosen_or_narrowed, selected, selection_options, show_shares
+from refcast.cli.skipped import list_skipped
 from refcast.model import RefUpdate
 from refcast.store.reports import DeliveryDetails, DeliveryRow
 from refcast.store.steering import CANCELABLE, FINISHED, Share
@@ -28,12 +29,16 @@ def delivery() -> None:
 
 @delivery.command(name="list")
 @selection_options
+@click.option("--skipped", is_flag=True, help="Not deliveries, but which endpoints a push did not reach, and why.")
 @click.option("--before", metavar="ID", default="", help="Only those older than this one: the next page.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most.")
 @json_option
 @pass_app
-def list_(app: App, /, before: str, limit: int, as_json: bool, **options: Any) -> None:
-    """List deliveries, newest first."""
+def list_(app: App, /, skipped: bool, before: str, limit: int, as_json: bool, **options: Any) -> None:
+    """List deliveries, newest first; or, with --skipped, the moves of refs that endpoints did not want."""
+    if skipped:
+        list_skipped(app, before, limit, as_json, options)
+        return
     with app.store() as store:
         rows = store.reports.deliveries(selected(app, store, options), before=before, limit=limit + 1)
     more = len(rows) > limit

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from refcast import deliver, dialects, urls
+from refcast import answers, deliver, dialects, urls
 from refcast.cli.common import App, json_option, pass_app, say, show_json, table, when
 from refcast.cli.exchange import attempt_facts, show_exchange
 from refcast.cli.options import changed, endpoint_options, told
@@ -48,6 +48,7 @@ def add(app: App, /, name: str, url: str | None, as_json: bool, **options: Any) 
     with app.store() as store:
         new = told(store, new, options["on_failure"])
         added = store.endpoints.add(new, time.time())
+        answers.set_bound(app.state, store.endpoints.all())
         _shown(store, added, as_json)
 
 
@@ -89,6 +90,7 @@ def edit(
             new = replace(new, old_secret="", old_secret_until=0.0)
         check_frozen(new, store.endpoints.frozen_schemes(old.id))
         store.endpoints.change(new)
+        answers.set_bound(app.state, store.endpoints.all())
         _shown(store, store.endpoints.get(new.name), as_json)
 
 
@@ -131,6 +133,7 @@ def enable(app: App, name: str, send: bool, as_json: bool) -> None:
         if not send and one.state == "disabled":  # what waits for one that is enabled is on its way, and not held
             let_go = _let_go(store, name, ("waiting", "aside"), "let go when its endpoint was enabled")
         count = store.endpoints.enable(one.id, time.time())
+        answers.set_bound(app.state, store.endpoints.all())
         beyond = store.endpoints.beyond_limit(one.id)
     app.wake()
     words = f"{name} is enabled; deliveries on their way: {count}"
@@ -170,6 +173,7 @@ def disable(app: App, name: str, reason: str, as_json: bool) -> None:
     """Send nothing more to it. What comes meanwhile is held."""
     with app.store() as store:
         store.endpoints.disable(store.endpoints.get(name).id, reason)
+        answers.set_bound(app.state, store.endpoints.all())
     words = f"{name} is disabled; deliveries for it are held until `refcast endpoint enable {name}`"
     say({"name": name, "state": "disabled", "reason": reason}, as_json, words)
 
@@ -183,6 +187,7 @@ def remove(app: App, name: str, discard: bool, as_json: bool) -> None:
     """Forget an endpoint, its deliveries and their records."""
     with app.store() as store:
         removed = store.endpoints.remove(store.endpoints.get(name).id, discard=discard)
+        answers.set_bound(app.state, store.endpoints.all())
     words = f"{name} is removed" + (f"; deliveries discarded: {removed.discarded}" if removed.discarded else "")
     if removed.told:
         words += f"\nnobody is told any more when these fail: {', '.join(removed.told)}"
@@ -242,7 +247,7 @@ def _words(key: str, value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None or value == []:
-        return "none" if key in ("max_events", "on_failure", "batch_window") else "default"
+        return "none" if key in ("branches", "tags", "max_events", "on_failure", "batch_window") else "default"
     if key == "schedule":
         return ",".join(map(spelled, value)) if isinstance(value, list) else value
     return ", ".join(value) if isinstance(value, list) else value
@@ -265,7 +270,12 @@ def _facts(store: Store, one: Endpoint) -> dict[str, Any]:
         "max_events": one.max_events,
         "batch_window": one.batch_window if one.dialect in deliver.BATCHING else None,
         "events": sorted(one.events) or ["all"],
-        "repositories": list(one.repositories) or ["*"],
+        "repositories": list(one.repositories) or ["**"],
+        "branches": list(one.branches) or (["**"] if not one.tags else []),
+        "tags": list(one.tags) or (["**"] if not one.branches else []),
+        "paths": list(one.paths) or ["**"],
+        "pushers": list(one.pushers) or ["**"],
+        "skip_by": sorted(one.skips) or ["none"],
         "other_refs": one.other_refs,
         "verify_tls": one.verify_tls,
         "ca_file": one.ca_file,
@@ -273,6 +283,7 @@ def _facts(store: Store, one: Endpoint) -> dict[str, Any]:
         "client_key": one.client_key,
         "proxy": urls.masked(one.proxy) if one.proxy and one.proxy != "none" else one.proxy or None,
         "timeout": one.timeout,
+        "answer": one.answer,
         "schedule": list(one.schedule),
         "tries": one.tries,
         "rejection": one.rejects,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from refcast import deliver, dialects, urls
+from refcast import answers, deliver, dialects, filters, urls
 from refcast.cli import values
 from refcast.cli.common import F
 from refcast.cli.secrets import check_signing, read_one, with_secret
@@ -18,6 +18,9 @@ from refcast.store import Store
 from refcast.transport.tls import check_files
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+_SHORTEST_ANSWER = 0.1
+"""Seconds that are worth waiting for an answer."""
 
 
 def endpoint_options(function: F) -> F:
@@ -47,7 +50,40 @@ def endpoint_options(function: F) -> F:
                 "--repository",
                 "repositories",
                 multiple=True,
-                help="A shell pattern for the names of the repositories it wants; again for more. Default: all.",
+                help="A pattern for the names of the repositories it wants; again for more. '' for all, the default.",
+            ),
+            click.option(
+                "--branch",
+                "branches",
+                multiple=True,
+                help="A pattern for branches, such as 'release/*' or '!wip/**'; again for more. '' for all. "
+                "With branches alone, tags fire nothing.",
+            ),
+            click.option(
+                "--tag",
+                "tags",
+                multiple=True,
+                help="A pattern for tags; again for more. '' for all. With tags alone, branches fire nothing.",
+            ),
+            click.option(
+                "--paths",
+                multiple=True,
+                help="A pattern for paths, such as 'docs/**': a commit of the push must change one. Again for more; "
+                "'' for all.",
+            ),
+            click.option(
+                "--pusher",
+                "pushers",
+                multiple=True,
+                help="A pattern for the user names of pushers, such as '!robot'; again for more. '' for all.",
+            ),
+            click.option(
+                "--skip-by",
+                "skips",
+                multiple=True,
+                type=click.Choice([*filters.SKIPS, "none"]),
+                help="What may tell it to skip a push: a push option (ci.skip, refcast.skip), a mark such as [skip ci] "
+                "in the newest commit's message; again for both. Default: none.",
             ),
             click.option(
                 "--other-refs/--no-other-refs",
@@ -79,6 +115,12 @@ def endpoint_options(function: F) -> F:
                 help="Seconds, 0 to 300, in which events gather for one request, in dialects that do that. Default: 5.",
             ),
             click.option("--timeout", type=float, help="Seconds for one whole request, 1 to 300. Default: 30."),
+            click.option(
+                "--answer",
+                type=float,
+                metavar="SECONDS",
+                help="Have pushers wait for its answer, up to 10 seconds, and see it. Default: 0, not at all.",
+            ),
             click.option(
                 "--schedule",
                 metavar="WAITS",
@@ -151,6 +193,10 @@ def changed(one: Endpoint, options: dict[str, Any]) -> Endpoint:
     timeout = one.timeout if options["timeout"] is None else options["timeout"]
     if not 1 <= timeout <= 300:
         raise BadInput(f"a timeout of {timeout:g} seconds cannot be: use 1 to 300")
+    answer = one.answer if options["answer"] is None else options["answer"]
+    if not (answer == 0 or _SHORTEST_ANSWER <= answer <= answers.LONGEST):
+        allowed = f"{_SHORTEST_ANSWER:g} to {answers.LONGEST:g}, or 0 for not at all"
+        raise BadInput(f"pushers cannot wait {answer:g} seconds for an answer: use {allowed}")
     one = with_secret(one, options)
     one = replace(one, signing=one.signing if options["signing"] is None else options["signing"])
     check_signing(one)
@@ -174,10 +220,16 @@ def changed(one: Endpoint, options: dict[str, Any]) -> Endpoint:
         batch_window=one.batch_window if window is None else window,
         content_type=content_type,
         events=frozenset() if "all" in events else events,
-        repositories=options["repositories"] or one.repositories,
+        repositories=_patterns(options, "repositories", one.repositories),
+        branches=_patterns(options, "branches", one.branches),
+        tags=_patterns(options, "tags", one.tags),
+        paths=_patterns(options, "paths", one.paths),
+        pushers=_patterns(options, "pushers", one.pushers),
+        skips=_skips(one, options),
         other_refs=one.other_refs if options["other_refs"] is None else options["other_refs"],
         verify_tls=one.verify_tls if options["verify_tls"] is None else options["verify_tls"],
         timeout=timeout,
+        answer=answer,
     )
     return _with_files(one, options)
 
@@ -192,6 +244,23 @@ def told(store: Store, one: Endpoint, name: str | None) -> Endpoint:
     if number in (None, one.id):
         raise BadInput(f"{one.name} cannot be told of its own failure: name another endpoint, or `none`")
     return replace(one, on_failure=number)
+
+
+def _patterns(options: dict[str, Any], key: str, now: tuple[str, ...]) -> tuple[str, ...]:
+    given: tuple[str, ...] = options[key]
+    if given == ("",):
+        return ()
+    if "" in given:
+        raise BadInput(f"'' means all {key}: give it alone, or leave it out")
+    filters.check(given, key, anchored=key != "paths")
+    return given or now
+
+
+def _skips(one: Endpoint, options: dict[str, Any]) -> frozenset[str]:
+    given = frozenset(options["skips"])
+    if "none" in given and len(given) > 1:
+        raise BadInput("`none` skips nothing: give it alone, or leave it out")
+    return given - {"none"} if given else one.skips
 
 
 def _count(options: dict[str, Any], key: str, now: int | None, lowest: int, highest: int, word: str) -> int | None:

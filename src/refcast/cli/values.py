@@ -20,9 +20,9 @@ MOST_WAITS = 50
 
 
 def duration(text: str) -> float | None:
-    """Seconds of a duration such as `90s`, `5m`, `1.5h`, `2d`; None if it is none."""
+    """Seconds of a duration such as `90s`, `5m`, `1.5h`, `2d`, to the millisecond; None if it is none."""
     found = _DURATION.match(text.strip())
-    return float(found[1]) * _UNITS[found[2]] if found else None
+    return round(float(found[1]) * _UNITS[found[2]], 3) if found else None
 
 
 def spelled(seconds: float) -> str:

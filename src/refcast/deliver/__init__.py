@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
 from refcast import dialects, retry
+from refcast.answers import Answers
 from refcast.deliver.building import BATCHING, LONGEST_WINDOW, SecretError, build, gathered, resolved
 from refcast.deliver.masking import KEPT_BODY, MASK, attempt, masked, shown_url
 from refcast.deliver.telling import told
@@ -68,7 +69,7 @@ class _Exchange:
 class Deliver:
     """One delivery after another; each thread of the worker calls `serve`. `clock` gives seconds since the epoch,
     `chance` a number from 0 up to 1. `patience` waits a while, and says whether to try once more: it is asked when the
-    store cannot take what came of a request."""
+    store cannot take what came of a request. `answers` are told what came of it."""
 
     def __init__(
         self,
@@ -77,12 +78,14 @@ class Deliver:
         clock: Callable[[], float],
         chance: Callable[[], float],
         patience: Callable[[], bool],
+        answers: Answers | None = None,
     ) -> None:
         self._store = store
         self._transport = transport
         self._clock = clock
         self._chance = chance
         self._patience = patience
+        self._answers = answers
         self.settings = Settings()
         """Those that hold now, of which a request takes its network rules and its proxy."""
 
@@ -141,8 +144,8 @@ class Deliver:
                 self._report(work, error)
                 bug = f"a bug in refcast ({type(error).__name__}) met a delivery; see the worker's log"
                 response = Response(duration=0.0, error_class="protocol", error=bug)
-                # The lane must not stay claimed for ever, nor the request be sent again and again.
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(StateError):
+                    # The lane must not stay claimed for ever, nor the request be sent again and again.
                     kept = attempt(_NOWHERE, _NOTHING, response, exchange.started_at, "endpoint disabled")
                     self._store.lanes.disable(work, kept, now=self._clock(), reason=bug)
                     return True, None
@@ -187,6 +190,36 @@ class Deliver:
         """Have `retry` decide, and store what it says. What is next in the lane, if it was delivered and `then`
         says so."""
         now = self._clock()
+        # A try that a new event has brought forward does not use up the schedule.
+        early = work.step > 0 and exchange.started_at < work.scheduled_at
+        step = work.step - 1 if early else work.step
+        decision = self._decide(work, exchange.response, step, now)
+        following = self._settle(work, exchange, decision, then, early=early, step=step, now=now)
+        self._answer(work, exchange, decision)
+        return following
+
+    def _answer(self, work: Work, exchange: _Exchange, decision: retry.Decision) -> None:
+        """Tell the pushers who wait for it. That must not spoil what is stored already."""
+        if self._answers is None or not self._answers.awaits(work):
+            return
+        try:
+            shown = attempt(exchange.endpoint, exchange.request, exchange.response, exchange.started_at, "")
+            self._answers.told(work, shown, decision)
+        except Exception as error:
+            self._report(work, error)
+
+    def _settle(
+        self,
+        work: Work,
+        exchange: _Exchange,
+        decision: retry.Decision,
+        then: Callable[[], bool],
+        *,
+        early: bool,
+        step: int,
+        now: float,
+    ) -> Work | None:
+        """Store what was decided."""
         endpoint, response = exchange.endpoint, exchange.response
         name, delivery_id, lanes = endpoint.name, work.delivery_id, self._store.lanes
         about: dict[str, object] = {"endpoint": name, "delivery": delivery_id, "status": response.status}
@@ -195,10 +228,6 @@ class Deliver:
         def kept(decision: str) -> Attempt:
             return attempt(endpoint, exchange.request, response, exchange.started_at, decision)
 
-        # A try that a new event has brought forward does not use up the schedule.
-        early = work.step > 0 and exchange.started_at < work.scheduled_at
-        step = work.step - 1 if early else work.step
-        decision = self._decide(work, response, step, now)
         if isinstance(decision, retry.Delivered):
             took = response.duration * 1e3
             log.info("%s: delivered %s: %s in %.0f ms", name, delivery_id, response.status, took, extra=about)
@@ -289,11 +318,7 @@ class Deliver:
             since=datetime.fromtimestamp(since, UTC),
             waiting=waiting,
         )
-        try:
-            return told(notice, listener, self.settings.urls.homepage)
-        except Exception as error:  # a bug, or a dialect that is none any more: it must not cost the delivery
-            self._report(work, error)
-            return None
+        return told(notice, listener, self.settings.urls.homepage)
 
 
 def _schedule(seconds: tuple[float, ...]) -> tuple[timedelta, ...]:

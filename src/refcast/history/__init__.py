@@ -8,12 +8,13 @@ writes nothing, knows no store and no dialect. A push is told by the ids it name
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Self
 
 from pygit2 import Repository as GitRepository
 
+from refcast.filters import Paths
 from refcast.history.objects import Objects, open_repository
 from refcast.history.refs import Refs
 from refcast.history.telling import Limits, Telling
@@ -65,12 +66,14 @@ class History:
         limits: Limits,
         *,
         other_refs: bool = False,
+        paths: Iterable[Paths] = (),
     ) -> Iterator[Event]:
         """An event for each ref that moved, in the push's order, made one by one as they are asked for.
 
         `ledger` holds the tip of each ref just before this push. Refs that are neither branches nor tags make
         events only with `other_refs`. Objects that are gone cost commits or file changes, never an event:
-        Event.incomplete says what is missing.
+        Event.incomplete says what is missing. Event.touched tells which of the `paths` it passes: a commit of the
+        push, listed or not, changes such a path, or nothing can be told of that.
         """
         moved = [
             update
@@ -79,7 +82,7 @@ class History:
             and not (update.created and update.deleted)
             and (other_refs or update.kind != "other")
         ]
-        telling = Telling(self._objects, ledger, moved, limits)
+        telling = Telling(self._objects, ledger, moved, limits, list(paths))
         for update in moved:
             told = telling.tell(update)
             yield Event(
@@ -94,4 +97,5 @@ class History:
                 tag=told.tag,
                 options=push.options,
                 incomplete=told.incomplete,
+                touched=frozenset(one.patterns for one in told.touched),
             )

@@ -6,9 +6,12 @@ distinct, is not known here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pygit2 import Oid
 from pygit2.enums import ObjectType
 
+from refcast.filters import Paths
 from refcast.history import text
 from refcast.history.objects import GoneError, Objects, oid_of
 from refcast.history.trees import Trees
@@ -46,13 +49,31 @@ class Commits:
         )
         return commit, missing
 
+    def touched(self, oid: Oid, parent: Oid | None, paths: Iterable[Paths]) -> set[Paths]:
+        """Which of these are met by what a commit changed against a parent; None is the empty tree. GoneError."""
+        left = set(paths)
+        met: set[Paths] = set()
+
+        def enter(directory: str) -> bool:
+            return any(one.may_match_in(directory) for one in left)
+
+        for path in self._trees.differing(self._tree(parent) if parent else None, self._tree(oid), enter):
+            met |= {one for one in left if one.match(path)}
+            left = left - met
+            if not left:
+                break
+        return met
+
+    def _tree(self, oid: Oid) -> bytes:
+        _, raw = self._objects.read(oid)
+        return oid_of(text.parse(raw).tree).raw
+
     def _changes(self, tree: str, parents: list[Oid]) -> tuple[FileChanges, str]:
         """What changed against the first parent, a root commit against the empty tree."""
         try:
             old = None
             if parents:
-                _, raw = self._objects.read(parents[0])
-                old = oid_of(text.parse(raw).tree).raw
+                old = self._tree(parents[0])
             return self._trees.changes(old, oid_of(tree).raw, self._files), ""
         except GoneError as gone:
             return FileChanges(cut=True), str(gone)

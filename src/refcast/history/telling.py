@@ -17,6 +17,7 @@ from functools import cached_property, lru_cache
 
 from pygit2 import Oid
 
+from refcast.filters import Paths
 from refcast.history.commits import Commits
 from refcast.history.objects import GoneError, Objects, oid_of
 from refcast.history.walk import Range
@@ -44,6 +45,8 @@ class Told:
     tag: Tag | None = None
     gaps: list[str] = field(default_factory=list)
     """What is missing and why, in words."""
+    touched: set[Paths] = field(default_factory=set)
+    """The path filters that it passes."""
     bare: dict[str, str] = field(default_factory=dict)
     """Commits without their file changes, each with the object that is gone."""
 
@@ -61,12 +64,18 @@ class Telling:
     """The ref updates of one push. Reads objects when the first of them is told, and keeps what they share."""
 
     def __init__(
-        self, objects: Objects, ledger: Mapping[str, str], updates: Sequence[RefUpdate], limits: Limits
+        self,
+        objects: Objects,
+        ledger: Mapping[str, str],
+        updates: Sequence[RefUpdate],
+        limits: Limits,
+        paths: Sequence[Paths] = (),
     ) -> None:
         self._objects = objects
         self._ledger = ledger
         self._updates = updates
         self._limits = limits
+        self._paths = paths
         self._commits = Commits(objects, limits.files)
         # Twice the list, so that the next ref's list, which may overlap this one's, finds it here.
         self._commit = lru_cache(2 * limits.commits + 2)(self._commits.read)
@@ -75,7 +84,7 @@ class Telling:
 
     def tell(self, update: RefUpdate) -> Told:
         """What one of the updates did. To be asked in their order, once each."""
-        told = Told()
+        told = Told(touched=set(self._paths))
         if update.deleted:
             return told
         try:
@@ -138,10 +147,36 @@ class Telling:
         if span.gone:
             told.gaps.append("not all commits are listed: some are objects that are gone")
         told.total = span.total(head)
+        if self._paths and not span.gone:
+            told.touched = self._touched(update, head, span, told.forced)
         listed = [
             self._marked(oid, update.kind != "other", told) for oid in reversed(span.newest(head, self._limits.commits))
         ]
         told.commits = tuple(commit for commit in listed if commit)
+
+    def _touched(self, update: RefUpdate, head: Oid, span: Range, forced: bool) -> set[Paths]:
+        """The path filters that this update passes: a commit that it lists, or could list, changes such a path.
+
+        What a forced update takes away is a change too. All of them pass where there is nothing to judge by: a
+        creation without new commits, objects that are gone.
+        """
+        everything = set(self._paths)
+        commits = span.reached(head)
+        if not commits and not forced:
+            return everything
+        met: set[Paths] = set()
+        try:
+            if forced:
+                met |= self._commits.touched(head, self._objects.peel(oid_of(update.old)), everything)
+            for oid in commits:
+                if met == everything:
+                    break
+                node = self._objects.node(oid)
+                parents = node[1] if node else []
+                met |= self._commits.touched(oid, parents[0] if parents else None, everything - met)
+        except GoneError:
+            return everything
+        return met
 
     def _bring(self, head: Oid, branches: bool) -> None:
         """Note what a ref brought, for the marks of those that follow."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from pygit2 import Oid
@@ -30,6 +31,9 @@ _STRIDE = 2048
 
 _KEPT = 32 * 1024 * 1024
 """Bytes of raw trees kept: commit n's parent's trees are those of commit n-1."""
+
+_AT_ONCE = 100
+"""How many paths are read ahead of one who may want no more."""
 
 _DIRECTORY = b"40000"
 
@@ -90,9 +94,27 @@ class Trees:
         added, modified, removed = map(_texts, found.lists)
         return FileChanges(added, modified, removed, cut=over or bool(stack))
 
-    def _step(self, pair: _Pair, found: _Found, limit: int) -> _Pair | None:
+    def differing(self, old: bytes | None, new: bytes | None, enter: Callable[[str], bool]) -> Iterator[str]:
+        """The same without a limit, one by one, and only in the directories (`docs/api/`) that `enter` lets in.
+
+        Raises GoneError where a tree is missing or malformed.
+        """
+        stack = [_Pair(b"", self._read(old), self._read(new))] if old != new else []
+        while stack:
+            found = _Found()
+            child = self._step(stack[-1], found, _AT_ONCE, enter)
+            if child is not None:
+                stack.append(child)
+            elif len(found) <= _AT_ONCE:
+                stack.pop()
+            for paths in found.lists:
+                yield from _texts(paths)
+
+    def _step(
+        self, pair: _Pair, found: _Found, limit: int, enter: Callable[[str], bool] = lambda _: True
+    ) -> _Pair | None:
         """Compare on to the end of the directory, or to one path over the limit (both None), or to a
-        subdirectory that must be compared first.
+        subdirectory that must be compared first, and that `enter` lets in.
 
         The order is git's: by name, where a directory's name ends in a slash.
         """
@@ -111,10 +133,11 @@ class Trees:
             if order >= 0:
                 assert right is not None
                 j = right.end()
-            child = self._differ(path, left if order <= 0 else None, right if order >= 0 else None, found)
+            child = self._differ(path, left if order <= 0 else None, right if order >= 0 else None, found, enter)
             if child is not None:
                 pair.i, pair.j = i, j
                 return child
+        pair.i, pair.j = i, j
         return None
 
     def _differ(
@@ -123,6 +146,7 @@ class Trees:
         left: re.Match[bytes] | None,
         right: re.Match[bytes] | None,
         found: _Found,
+        enter: Callable[[str], bool],
     ) -> _Pair | None:
         """Note an entry that exists on one side, or on both with the same name and, as bytes, not the same."""
         one = left or right
@@ -131,7 +155,7 @@ class Trees:
         if one[1] == _DIRECTORY:
             before = left[3] if left else None
             after = right[3] if right else None
-            if before == after:  # the mode was spelt in two ways
+            if before == after or not enter(_text(name + b"/")):  # equal if the mode was spelt in two ways
                 return None
             return _Pair(name + b"/", self._read(before), self._read(after))
         if left and right:
@@ -218,4 +242,8 @@ def _kind(mode: bytes) -> int:
 
 
 def _texts(paths: list[bytes]) -> tuple[str, ...]:
-    return tuple([path.decode("utf-8", "surrogateescape") for path in paths])
+    return tuple(map(_text, paths))
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")

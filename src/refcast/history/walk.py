@@ -14,7 +14,7 @@ demand; this walk visits `_SLOP`, and does not let one early date put off its pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
@@ -187,6 +187,18 @@ class Range:
                 if parent in members and parent not in queued:
                     queued.add(parent)
                     heappush(heap, (rank[parent], parent))
+        return found
+
+    def reached(self, start: Oid) -> Collection[Oid]:
+        """All members that `start`, one of the starts, reaches, in no order."""
+        if self._starts == [start]:
+            return self.members
+        found = {start} & self.members.keys()
+        stack = list(found)
+        while stack:
+            ahead = {parent for parent in self.members[stack.pop()][1] if parent in self.members} - found
+            found |= ahead
+            stack += ahead
         return found
 
     def total(self, start: Oid) -> int:

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from refcast import spool
+from refcast.answers import Answers
 from refcast.errors import RecordError, RepositoryError, StateError
 from refcast.history import History
 from refcast.ingest import order
-from refcast.ingest.announcing import BATCH_EVENTS, Announcer, account_name, describe
+from refcast.ingest.announcing import BATCH_EVENTS, Announcer, account_name, describe, full_name_of, introduced
 from refcast.ingest.lending import Lenders, intended
 from refcast.ingest.order import Record
 from refcast.ingest.reading import Reader
@@ -30,7 +31,7 @@ from refcast.settings import Settings
 from refcast.store import Store
 from refcast.store.intake import Aside
 
-__all__ = ["BATCH_EVENTS", "RETRY_SECONDS", "Ingest", "account_name", "describe"]
+__all__ = ["BATCH_EVENTS", "RETRY_SECONDS", "Ingest", "account_name", "describe", "full_name_of", "introduced"]
 
 log = logging.getLogger(__name__)
 
@@ -64,17 +65,21 @@ class Ingest:
     something is stored; where it says False, the pass ends."""
 
     def __init__(
-        self, store: Store, spool_dir: Path, clock: Callable[[], float], between: Callable[[], bool] = _go_on
+        self,
+        store: Store,
+        spool_dir: Path,
+        clock: Callable[[], float],
+        between: Callable[[], bool] = _go_on,
+        answers: Answers | None = None,
     ) -> None:
         self._store = store
         self._spool = spool_dir
         self._clock = clock
         self._between = between
-        self._announcer = Announcer(store, spool_dir, clock)
+        self._announcer = Announcer(store, spool_dir, clock, answers)
         self._telling = Telling(store, self._announcer)
         self._reader = Reader()
         self._asides: dict[str, Aside] = {}
-        self._ended = False
 
     def run(self, settings: Settings) -> int:
         """Ingest every record that can be ingested now. How many that were; the reasons of the others are stored.
@@ -82,7 +87,6 @@ class Ingest:
         Repositories take turns, a transaction each: a large push must not hold up another repository's. What comes
         meanwhile is taken along while the records last that were there at first."""
         self._announcer.settings = settings
-        self._ended = False
         self._asides = {aside.path: aside for aside in self._store.intake.asides()}
         self._look_at_asides()
         queue = self._read()
@@ -91,13 +95,11 @@ class Ingest:
         looked_at = time.monotonic()
         count = 0
         try:
-            while (queue or turns) and not self._ended:
+            while queue or turns:
                 # Most pushes are small, so those that come have their turn before those that go on for long.
                 some = list(queue)[: MOST_AT_ONCE - len(turns)]
                 turns = {path: self._ingest_repository(path, queue.pop(path)) for path in some} | turns
                 for path in list(turns):
-                    if self._ended:
-                        break  # each of many would still be opened
                     done = next(turns[path], None)
                     if done is None:
                         del turns[path]
@@ -175,7 +177,7 @@ class Ingest:
                     self._finish(known, records)
                 tips = self._store.repositories.tips(number)
                 begun = self._store.intake.begun(number)
-                while self._goes_on():
+                while self._between():
                     # One that an interruption has left half told comes first.
                     half_told = next((one for one in records if one.part.id in begun), None)
                     record = half_told or order.following(records, tips, moving)
@@ -184,7 +186,7 @@ class Ingest:
                     try:
                         what = self._telling.announcement(number, record, tips, history, lenders, records)
                         for _ in self._announcer.announce(history, what, tips):
-                            if not self._goes_on():
+                            if not self._between():
                                 return  # in the middle of a record: it is as after a crash
                             yield 0
                     except (StateError, RepositoryError, OSError):
@@ -206,10 +208,6 @@ class Ingest:
                 log.exception("a bug in refcast met the repository %s", printable(path))
             for record in records:
                 self._set_aside(record.entry.path, str(error), retry_at=self._soon())
-
-    def _goes_on(self) -> bool:
-        self._ended = self._ended or not self._between()
-        return not self._ended
 
     def _finish(self, record: Record, others: list[Record]) -> None:
         """Remove the file of an ingested record, unless it holds another one, or is still being written."""

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from refcast import people
+from refcast.answers import LONGEST, Answers
 from refcast.history import History
 from refcast.ingest import order
-from refcast.ingest.rendering import rendered, widest
+from refcast.ingest.rendering import paths, rendered, widest
 from refcast.model import Endpoint, Event, Push, Pusher, RefUpdate, Repository, printable
 from refcast.settings import Settings
 from refcast.store import Store
@@ -58,6 +60,8 @@ class Announcement:
     """What the record tells late."""
     unlisted: frozenset[str] = frozenset()
     """Refs of the push that the repository does not have, and so neither has the ledger."""
+    awaited: bool = False
+    """The push is still under way: its hook may wait for the answers of endpoints."""
     sweep: bool = False
     """No record is behind it. Each transaction stands for itself: the next sweep finds what is left."""
     counts: Counter[int] = field(default_factory=Counter)
@@ -67,10 +71,13 @@ class Announcement:
 class Announcer:
     """`clock` gives seconds since the epoch."""
 
-    def __init__(self, store: Store, spool_dir: Path, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, spool_dir: Path, clock: Callable[[], float], answers: Answers | None = None
+    ) -> None:
         self._store = store
         self._spool = spool_dir
         self._clock = clock
+        self._answers = answers
         self.settings = Settings()
 
     def pusher(self, uid: int, facts: Iterable[tuple[str, str]]) -> Pusher:
@@ -79,8 +86,9 @@ class Announcer:
         name = ""
         if uid == self._spool.stat().st_uid:
             name = known.get("GL_USER") or known.get("REMOTE_USER") or ""
+        full_name = "" if name else account_full_name(uid)
         name = printable(name or account_name(uid))
-        return Pusher(username=name, name=name, id=self._store.repositories.user_id(name))
+        return Pusher(username=name, name=full_name or name, id=self._store.repositories.user_id(name))
 
     def announce(self, history: History, what: Announcement, tips: dict[str, str]) -> Iterator[None]:
         """Store it, one transaction at a time, and stop behind each. `tips` is the ledger before it, and moves along.
@@ -96,11 +104,24 @@ class Announcer:
             deliveries += sum(len(content.deliveries) for content in new.contents)
             size += sum(len(content.payload) for content in new.contents)
             if len(part) >= BATCH_EVENTS or deliveries >= BATCH_DELIVERIES or size >= BATCH_BYTES:
+                self._expect(what, part, endpoints)
                 self._add(what, part, last=False)
                 yield
                 part, deliveries, size = [], 0, 0
+        self._expect(what, part, endpoints)
         self._add(what, part, last=True)
+        if self._answers:
+            self._answers.stored(what.push.id, self._asleep)
         yield
+
+    def _expect(self, what: Announcement, part: list[NewEvent], endpoints: list[Endpoint]) -> None:
+        if self._answers and what.awaited:
+            self._answers.expect(what.push.id, part, endpoints, len(what.push.updates))
+
+    def _asleep(self) -> dict[str, str]:
+        """The endpoints that fail and are not tried again while a pusher waits, with what the trouble is."""
+        late = self._clock() + LONGEST
+        return {one.name: one.error for one in self._store.lanes.failing() if one.due_at > late}
 
     def _events(
         self, history: History, what: Announcement, tips: dict[str, str], endpoints: list[Endpoint]
@@ -110,14 +131,20 @@ class Announcer:
         repository = describe(self.settings, history, path, what.number)
         limits = widest(endpoints, self.settings)
         other_refs = any(endpoint.other_refs for endpoint in endpoints)
+        watched = paths(endpoints)
+
+        def told(push: Push, pusher: Pusher) -> Iterator[Event]:
+            for event in history.events(push, tips, repository, pusher, limits, other_refs=other_refs, paths=watched):
+                yield introduced(event, self.settings)
+
         for origin in dict.fromkeys(origin for origin, _ in what.missed):
             updates = tuple(update for its, update in what.missed if its == origin)
             gap = Push(what.push.id, path, origin.pusher.username, origin.time, updates)
-            for event in history.events(gap, tips, repository, origin.pusher, limits, other_refs=other_refs):
+            for event in told(gap, origin.pusher):
                 yield replace(event, recovered=True)
             for update in updates:
                 order.move(tips, what.place + update.ref, update.new)
-        yield from history.events(what.push, tips, repository, what.pusher, limits, other_refs=other_refs)
+        yield from told(what.push, what.pusher)
         for update in what.push.updates:
             if update.ref in what.unlisted:
                 tips.pop(what.place + update.ref, None)
@@ -162,9 +189,36 @@ def describe(settings: Settings, history: History, path: str, number: int) -> Re
     return settings.describe(path, id=number, description=text, default_branch=history.default_branch())
 
 
+def introduced(event: Event, settings: Settings) -> Event:
+    """The event with what is known of its pusher besides the user name. Of nobody nothing is known."""
+    if event.pusher == UNKNOWN:
+        return event
+    return replace(event, pusher=people.described(event.pusher, settings.people, event.commits))
+
+
 def account_name(uid: int) -> str:
     """The name of a unix account, or its number where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def account_full_name(uid: int) -> str:
+    """The full name of a unix account, the first field of its comment in passwd(5); empty where it has none."""
+    try:
+        return _full_name(pwd.getpwuid(uid))
+    except KeyError:
+        return ""
+
+
+def full_name_of(username: str) -> str:
+    """The same of the account with this name."""
+    try:
+        return _full_name(pwd.getpwnam(username))
+    except (KeyError, ValueError):
+        return ""
+
+
+def _full_name(account: pwd.struct_passwd) -> str:
+    return printable(account.pw_gecos.partition(",")[0]).strip()

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from refcast import dialects
+from refcast import dialects, filters
 from refcast.history import Limits
 from refcast.model import Endpoint, Event, Hook
 from refcast.settings import Settings
@@ -37,6 +37,11 @@ def widest(endpoints: Iterable[Endpoint], settings: Settings) -> Limits:
     )
 
 
+def paths(endpoints: Iterable[Endpoint]) -> list[filters.Paths]:
+    """The path filters of these endpoints, each once."""
+    return [filters.Paths(patterns) for patterns in dict.fromkeys(one.paths for one in endpoints) if patterns]
+
+
 def rendered(
     event: Event,
     record_id: str,
@@ -51,15 +56,20 @@ def rendered(
     counts = Counter() if counts is None else counts
     sharing: defaultdict[tuple[str, tuple[tuple[str, bytes], ...]], list[tuple[Endpoint, Hook]]] = defaultdict(list)
     what = (record_id, event.update.ref if event.update else event.kind, event.recovered)
+    passed_over: dict[str, list[str]] = {}
     for endpoint in endpoints:
-        if endpoint.wants(event):
-            dialect = dialects.get(endpoint.dialect)
-            most = limits(endpoint, settings)
-            hook = Hook(endpoint.id, _id(*what, endpoint.id), site(event.repository.homepage))
-            messages = dialect.render(dialects.limited(event, most.commits, most.files), hook)
-            said = tuple((message.kind, dialects.encode(message.payload)) for message in messages)
-            sharing[dialect.NAME, said].append((endpoint, hook))
-            counts[endpoint.id] += bool(said)
+        if reasons := filters.refusals(endpoint, event):
+            passed_over[endpoint.name] = reasons
+            continue
+        dialect = dialects.get(endpoint.dialect)
+        most = limits(endpoint, settings)
+        hook = Hook(endpoint.id, _id(*what, endpoint.id), site(event.repository.homepage))
+        messages = dialect.render(dialects.limited(event, most.commits, most.files), hook)
+        if not messages:
+            passed_over[endpoint.name] = [f"{dialect.NAME} has no words for this"]
+        said = tuple((message.kind, dialects.encode(message.payload)) for message in messages)
+        sharing[dialect.NAME, said].append((endpoint, hook))
+        counts[endpoint.id] += bool(said)
     contents = []
     for (name, said), those in sharing.items():
         for index, (kind, payload) in enumerate(said):
@@ -74,7 +84,7 @@ def rendered(
                 for endpoint, hook in those
             ]
             contents.append(NewContent(name, kind, payload, deliveries))
-    return NewEvent(event, contents)
+    return NewEvent(event, contents, passed_over)
 
 
 def _delivery(endpoint: Endpoint, hook: Hook, kind: str, delivery_id: str, *, held: bool) -> NewDelivery:

@@ -12,7 +12,6 @@ read: a ref is gone if a look at its own name says so, and has moved if its new 
 from __future__ import annotations
 
 import logging
-import os
 import time
 import uuid
 from collections import Counter
@@ -117,9 +116,7 @@ class Sweep:
         fresh = {path: self._unheeded(files) for path, files in stale.items()}
         known = {one.path: one for one in self._store.repositories.sweepable()}
         for path in fresh:
-            # Who pushes can write of repositories that are nowhere, as many as they like.
-            if path not in known and os.path.isdir(path):  # noqa: PTH112 (Path's raises for a name that is too long)
-                known[path] = Sweepable(0, path, watched=True, swept_at=now, asked_at=None, found=None)
+            known.setdefault(path, Sweepable(0, path, watched=True, swept_at=now, asked_at=None, found=None))
         found = []
         for path, one in known.items():
             asked = one.asked_at is not None

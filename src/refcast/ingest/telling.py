@@ -70,7 +70,7 @@ class Telling:
             told.append(update)
         pusher = self._announcer.pusher(record.entry.uid, part.facts)
         push = Push(part.id, part.repository, pusher.username, time, tuple(told), part.options)
-        return Announcement(number, push, pusher, place, missed, covered, virtual)
+        return Announcement(number, push, pusher, place, missed, covered, virtual, awaited=record.entry.alive)
 
 
 def _virtual(record: Record, records: list[Record], history: History) -> frozenset[str]:

@@ -9,6 +9,7 @@ when to ask is the worker's.
     store.intake         what ingest writes: events, contents, deliveries, records set aside
     store.lanes          what deliver reads and writes: a claim, an attempt and what followed
     store.reports        what people look at
+    store.passed         which endpoints a push did not reach, and why
     store.following      what has just happened
     store.retention      what is forgotten, and when
     store.steering       what people do with deliveries: send again, cancel, release
@@ -23,6 +24,7 @@ from refcast.store.endpoints import Endpoints
 from refcast.store.following import Following
 from refcast.store.intake import Intake
 from refcast.store.lanes import Lanes
+from refcast.store.passed import Passed
 from refcast.store.reports import Reports
 from refcast.store.repositories import Repositories
 from refcast.store.retention import Retention
@@ -39,6 +41,7 @@ class Store:
         self.intake = Intake(database)
         self.lanes = Lanes(database)
         self.reports = Reports(database)
+        self.passed = Passed(database)
         self.following = Following(database)
         self.retention = Retention(database)
         self.steering = Steering(database)

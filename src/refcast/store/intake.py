@@ -49,6 +49,8 @@ class NewContent:
 class NewEvent:
     event: Event
     contents: Sequence[NewContent] = ()
+    passed_over: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Why the other endpoints do not get it: their names, and one line for each reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ def _insert(connection: sa.Connection, batch: Batch, fresh: Sequence[NewEvent], 
                 "received_at": new.event.time.timestamp(),
                 "recovered": new.event.recovered,
                 "incomplete": new.event.incomplete,
+                "passed_over": {name: list(reasons) for name, reasons in new.passed_over.items()},
                 "place": batch.place,
             }
         )

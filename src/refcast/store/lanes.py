@@ -55,6 +55,8 @@ class Failing:
     since: float
     error: str
     disabled: bool
+    due_at: float
+    """When it is tried again."""
 
 
 _NEXT_DUE = (
@@ -267,14 +269,16 @@ class Lanes:
         """The endpoints that do not take deliveries, longest first."""
         with self._database.read() as connection:
             rows = connection.execute(
-                sa.select(endpoints.c.name, lanes.c.failing_since, lanes.c.last_error, endpoints.c.state)
+                sa.select(
+                    endpoints.c.name, lanes.c.failing_since, lanes.c.last_error, endpoints.c.state, lanes.c.due_at
+                )
                 .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
                 .where(lanes.c.failing_since.is_not(None))
                 .order_by(lanes.c.failing_since)
             )
             return [
-                Failing(name=name, since=since, error=error, disabled=state == "disabled")
-                for name, since, error, state in rows
+                Failing(name=name, since=since, error=error, disabled=state == "disabled", due_at=due_at)
+                for name, since, error, state, due_at in rows
             ]
 
 

@@ -75,22 +75,28 @@ def positions(connection: sa.Connection, chosen: Selection) -> sa.Select[int]:
         query = query.where(deliveries.c.created_at >= chosen.since)
     if chosen.until is not None:
         query = query.where(deliveries.c.created_at < chosen.until)
-    if chosen.repositories is not None or chosen.ref or chosen.pusher:
+    if of_event := about(chosen):
         query = query.join(contents, contents.c.id == deliveries.c.content_id)
-        query = query.join(events, events.c.id == contents.c.event_id)
-    if chosen.repositories is not None:
-        query = query.where(events.c.repository_id.in_(chosen.repositories))
-    if chosen.ref:
-        names = [chosen.ref, *(f"refs/{kind}/{chosen.ref}" for kind in ("heads", "tags"))]
-        query = query.where(events.c.ref.in_(names))
-    if chosen.pusher:
-        query = query.where(events.c.pusher == chosen.pusher)
+        query = query.join(events, events.c.id == contents.c.event_id).where(*of_event)
     if chosen.error:
         here = attempt_deliveries.c.position == deliveries.c.position
         last = sa.select(sa.func.max(attempt_deliveries.c.attempt_id)).where(here).correlate(deliveries)
         ended = sa.select(attempts.c.error_class).where(attempts.c.id == last.scalar_subquery()).correlate(deliveries)
         query = query.where(ended.scalar_subquery() == chosen.error)
     return query
+
+
+def about(chosen: Selection) -> list[sa.ColumnElement[bool]]:
+    """What is chosen by the event, as conditions: by its repository, ref, pusher."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    if chosen.repositories is not None:
+        conditions.append(events.c.repository_id.in_(chosen.repositories))
+    if chosen.ref:
+        names = [chosen.ref, *(f"refs/{kind}/{chosen.ref}" for kind in ("heads", "tags"))]
+        conditions.append(events.c.ref.in_(names))
+    if chosen.pusher:
+        conditions.append(events.c.pusher == chosen.pusher)
+    return conditions
 
 
 def _is(state: str) -> sa.ColumnElement[bool]:

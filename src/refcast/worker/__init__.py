@@ -22,6 +22,7 @@ from pathlib import Path
 from inotify_simple import INotify, flags
 
 from refcast import settings, spool
+from refcast.answers import Answers
 from refcast.deliver import Deliver, Sends
 from refcast.errors import BadInput, RefcastError, StateError
 from refcast.ingest import Ingest
@@ -86,11 +87,12 @@ class Worker:
         self._clock = clock
         self._steady = steady
         self._seen = (0.0, 0.0)
-        self._ingest = Ingest(store, self._spool, clock, self._between)
+        self._answers = Answers(state, steady)
+        self._ingest = Ingest(store, self._spool, clock, self._between, self._answers)
         self._sweep = Sweep(store, self._spool, clock)
         self._sweeping = False
-        self._deliver = Deliver(store, transport, clock, chance, self._patience)
-        self._settings = settings.Settings()
+        self._deliver = Deliver(store, transport, clock, chance, self._patience, self._answers)
+        self._settings: settings.Settings | None = None
         self._pools: tuple[Pool, ...] = ()
         self._looked_at = 0.0
         self._stopping = threading.Event()
@@ -162,6 +164,7 @@ class Worker:
             log.info("told to stop: what is under way gets %.0f s", GRACE_SECONDS)
 
     def _begin(self) -> None:
+        self._answers.begin()
         self._store.lanes.release_all()
         self._sweep = Sweep(self._store, self._spool, self._clock)  # it knows when the worker began
         self._seen = (self._clock(), self._steady())
@@ -198,9 +201,14 @@ class Worker:
         try:
             self._settings = settings.load(self._state)
         except BadInput as error:
+            if self._settings is None:
+                # What has no settings would be announced by wrong names, and sent to networks that they refuse.
+                log.error("nothing is announced or sent before this is mended: %s", error)
+                return True
             log.error("the settings stay as they were: %s", error)
         self._deliver.settings = self._settings
         try:
+            self._answers.refresh(self._store.endpoints.all())
             self._ingest.run(self._settings)
             self._sweeping = self._sweep.step(self._settings)
             self._looked_at = self._clock()
@@ -244,6 +252,8 @@ class Worker:
 
     def _tidy(self) -> bool:
         """A small step of what need not be done at once. Whether there is more of it."""
+        if self._settings is None:
+            return False
         try:
             oldest = partial(spool.oldest, self._spool)
             return self._store.retention.step(self._clock(), self._settings.retention, oldest)
@@ -270,6 +280,8 @@ class Worker:
     def _send_what_is_due(self, failing: bool | None, claimed: Callable[[], None]) -> None:
         """Deliver until no lane is due of those whose last try failed, or of the others, or of any; or until the worker
         stops. Runs in each of the threads; `claimed` has another look for more."""
+        if self._settings is None:
+            return
         try:
             sent = False
             while not self._stopping.is_set() and self._deliver.serve(failing, claimed, self._stopping.is_set):
