@@ -269,6 +269,7 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         ["endpoint", "remove", "path-302", "--discard"],
         ["endpoint", "show", "path-302"],
         ["delivery", "show", "nonsense"],
+        ["service", "show"],
         ["uninstall", bare],
     ]
     waking = [
@@ -280,6 +281,7 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         ["endpoint", "release", "header-200", "--json"],
         ["record", "retry"],
         ["sweep"],
+        ["upgrade"],
     ]
     for words in waking:
         haul.run(*words, NEW=secret("header"))
@@ -289,6 +291,12 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         if any("--json" in one.opts for one in COMMANDS[command(tuple(words))].params):
             haul.call(*words, "--json")
     stop(haul.server)
+    # What is copied is as secret as the store, and lies where this does not look; what these say is read.
+    copy = str(haul.server.root / "copy")
+    for words in (["backup", copy], ["backup", copy], ["restore", copy], ["restore", f"{copy}.not"]):
+        haul.call(*words)
+    # Not in here: they would change the machine. What they print has no endpoint in it.
+    haul.gathered.called |= {"service install", "service remove"}
 
 
 def described(haul: Haul) -> list[list[str]]:
@@ -391,7 +399,16 @@ def test_every_file_has_the_mode_that_the_page_says(haul: Gathered) -> None:
     page = (DOCS / "operation.md").read_text().split("## Files in the state directory\n")[1].split("\n## ")[0]
     named = re.findall(r"(?m)^\| `([^`]+)` \| ([0-7]{3,4}) \|", page)
     open_ones = {name for name, mode in named if int(mode, 8) & 0o077}
-    assert open_ones == {".", "spool/", "spool/<uid>/", "spool/<uid>/*.push", "worker.pid", "notice"}
+    assert open_ones == {
+        ".",
+        "answers/",
+        "answers/bound",
+        "spool/",
+        "spool/<uid>/",
+        "spool/<uid>/*.push",
+        "worker.pid",
+        "notice",
+    }
     for name, mode in haul.modes.items():
         said = name.replace(f"spool/{os.getuid()}", "spool/<uid>")
         said = "spool/<uid>/*.push" if said.startswith("spool/<uid>/") else said

@@ -292,6 +292,9 @@ class Endpoint:
     """What it is shown of refcast in TLS: a certificate, PEM, perhaps with its key; empty for none."""
     client_key: str = ""
     """The key of `client_cert`, PEM, where it has a file of its own."""
+    origin: int | None = None
+    """The number of the repository whose own configuration names it, and whose events alone it gets; None for the
+    store's own. Of the network such an endpoint sees less."""
     state: Literal["active", "disabled"] = "active"
     reason: str = ""
     """Why it is disabled."""

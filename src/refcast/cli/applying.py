@@ -15,6 +15,7 @@ from refcast import answers
 from refcast.cli.common import App, json_option, pass_app, safe, show_json
 from refcast.cli.described import KEYS, Described, described, facts, wanted
 from refcast.cli.document import Document
+from refcast.cli.endpoints import WRITTEN
 from refcast.errors import BadInput
 from refcast.model import Endpoint
 from refcast.store import Store
@@ -55,7 +56,11 @@ def apply(app: App, file: str, dry_run: bool, prune: bool, discard: bool, as_jso
         raise BadInput("--discard goes with --prune: nothing else loses deliveries")
     document = Document.read(file)
     with app.store() as store:
-        before = store.endpoints.all()
+        stored = store.endpoints.all()
+        before = [one for one in stored if one.origin is None]
+        for one in stored:
+            if one.origin is not None and one.name in document.endpoints:
+                raise document.error(("endpoints", one.name), f"it {WRITTEN}")
         after = _described(document, store, before, prune=prune)
         gone = [one for one in before if one.name not in after] if prune else []
         found = _differences(store, before, list(after.values()), gone, prune=prune)
@@ -67,7 +72,7 @@ def apply(app: App, file: str, dry_run: bool, prune: bool, discard: bool, as_jso
         removed: list[Removed] = []
         if changes and not dry_run:
             told = {one.endpoint.name: one.on_failure for one in after.values() if one.on_failure}
-            those = Wanted(before, [one.endpoint for one in after.values()], told, [one.id for one in gone])
+            those = Wanted(stored, [one.endpoint for one in after.values()], told, [one.id for one in gone])
             removed = store.endpoints.match(those, time.time(), discard=discard)
             answers.set_bound(app.state, store.endpoints.all())
     if any(one["key"] == "enabled" and one["after"] for each in found for one in each.fields) and not dry_run:
@@ -80,7 +85,8 @@ def apply(app: App, file: str, dry_run: bool, prune: bool, discard: bool, as_jso
 def export(app: App) -> None:
     """Print the endpoints as a TOML file for `refcast apply`. No secret is in it."""
     with app.store() as store:
-        stored = store.endpoints.all()
+        # Those that a repository's configuration names are in a file already: there.
+        stored = [one for one in store.endpoints.all() if one.origin is None]
     names = {one.id: one.name for one in stored}
     tables = {one.name: described(one, names.get(one.on_failure or 0, "")) for one in stored}
     # A header for each, and none for a list of nothing.

@@ -18,10 +18,13 @@ from refcast.cli.secrets import check_frozen, read_one, rotated
 from refcast.cli.values import spelled
 from refcast.errors import BadInput
 from refcast.model import Endpoint, Hook
+from refcast.repository_endpoints import GONE
 from refcast.settings import load
 from refcast.store import Store
 from refcast.store.selection import Selection
 from refcast.transport import Transport
+
+WRITTEN = "is written in its repository's configuration: change it there, and push"
 
 
 @click.group()
@@ -78,6 +81,8 @@ def edit(
     """Change an endpoint. What waits for it keeps its content, and goes to the new URL with the new secret."""
     with app.store() as store:
         old = store.endpoints.get(name)
+        if old.origin is not None:
+            raise BadInput(f"{name} {WRITTEN}")
         address = read_one(url, options["url_file"], "URL", "--url-file")
         new = replace(old, name=rename or old.name, url=address or old.url)
         if options["dialect"] and options["dialect"] != old.dialect:
@@ -105,8 +110,8 @@ def list_(app: App, as_json: bool) -> None:
         show_json(rows)
     else:
         table(
-            ["NAME", "STATE", "DIALECT", "WAITING", "URL", "REASON"],
-            [[row[key] for key in ("name", "state", "dialect", "waiting", "url", "reason")] for row in rows],
+            ["NAME", "STATE", "DIALECT", "WAITING", "URL", "FROM", "REASON"],
+            [[row[key] for key in ("name", "state", "dialect", "waiting", "url", "from", "reason")] for row in rows],
         )
 
 
@@ -186,7 +191,11 @@ def disable(app: App, name: str, reason: str, as_json: bool) -> None:
 def remove(app: App, name: str, discard: bool, as_json: bool) -> None:
     """Forget an endpoint, its deliveries and their records."""
     with app.store() as store:
-        removed = store.endpoints.remove(store.endpoints.get(name).id, discard=discard)
+        one = store.endpoints.get(name)
+        # What is taken out there is still to be forgotten here, and so is that of a repository that is uninstalled.
+        if one.origin is not None and one.reason != GONE and _origin(store, one) in store.repositories.paths():
+            raise BadInput(f"{name} {WRITTEN}")
+        removed = store.endpoints.remove(one.id, discard=discard)
         answers.set_bound(app.state, store.endpoints.all())
     words = f"{name} is removed" + (f"; deliveries discarded: {removed.discarded}" if removed.discarded else "")
     if removed.told:
@@ -234,6 +243,11 @@ def test(context: click.Context, app: App, name: str, as_json: bool) -> None:
     context.exit(0 if response.ok else 1)
 
 
+def _origin(store: Store, one: Endpoint) -> str:
+    """The repository whose own configuration names an endpoint; empty for one of the store's."""
+    return "" if one.origin is None else store.repositories.path_of(one.origin)
+
+
 def _shown(store: Store, one: Endpoint, as_json: bool) -> None:
     facts = _facts(store, one)
     if as_json:
@@ -258,6 +272,7 @@ def _facts(store: Store, one: Endpoint) -> dict[str, Any]:
         "name": one.name,
         "state": one.state,
         "reason": one.reason,
+        "from": _origin(store, one) or "store",
         "url": deliver.shown_url(one),
         "dialect": one.dialect,
         "content_type": one.content_type,

@@ -240,10 +240,12 @@ def told(store: Store, one: Endpoint, name: str | None) -> Endpoint:
         return one
     if name == "none":
         return replace(one, on_failure=None)
-    number = None if name == one.name else store.endpoints.get(name).id
-    if number in (None, one.id):
+    other = None if name == one.name else store.endpoints.get(name)
+    if other is None or other.id == one.id:
         raise BadInput(f"{one.name} cannot be told of its own failure: name another endpoint, or `none`")
-    return replace(one, on_failure=number)
+    if other.origin is not None:
+        raise BadInput(f"{name} is a repository's own, for what happens there alone: name another endpoint, or `none`")
+    return replace(one, on_failure=other.id)
 
 
 def _patterns(options: dict[str, Any], key: str, now: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from refcast import install, settings, spool
 from refcast import worker as working
 from refcast.cli.common import App, iso, json_option, pass_app, safe, show_json, table, when
 from refcast.errors import BadInput, StateError
+from refcast.repository_endpoints import GONE
 from refcast.store import FILE, Store
 
 FREE_BYTES = 100 * 1024 * 1024
@@ -163,6 +164,8 @@ def _tell_of_store(store: Store, state: Path, facts: dict[str, Any], needs: list
         if one.state == "disabled":
             held = f"; {one.held} deliveries are held" if one.held else ""
             reason = next((each.reason for each in store.endpoints.all() if each.name == one.name), "")
+            if reason == GONE:
+                continue
             needs.append(f"endpoint {one.name} is disabled: {reason}{held}; `refcast endpoint enable {one.name}`")
         elif one.failing_since is not None and now - one.failing_since > working.NOTICE_SECONDS:
             needs.append(
@@ -188,11 +191,15 @@ def _tell_of_store(store: Store, state: Path, facts: dict[str, Any], needs: list
         )
     _tell_of_retention(store, facts, needs)
     wrong = install.problems_of([Path(one.path) for one in watched], state)
-    needs += [line for lines in wrong.values() for line in lines]
+    # What all repositories of a gitolite share is said once.
+    needs += dict.fromkeys(line for lines in wrong.values() for line in lines)
     needs += [
         f"{one.path} could not be swept: {one.found.error}; then `refcast sweep {one.path}`"
         for one in watched
-        if one.found and one.found.error and not wrong.get(Path(one.path))
+        if one.found
+        and one.found.error
+        and not wrong.get(Path(one.path))
+        and not install.removed(Path(one.path), state)
     ]
 
 

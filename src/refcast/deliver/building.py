@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from refcast import dialects, signing
+from refcast import dialects, repository_endpoints, signing
 from refcast.errors import BadInput
 from refcast.model import Endpoint, Hook, Request
 from refcast.settings import Settings
@@ -105,7 +105,7 @@ def build(
         body=body,
         timeout=endpoint.timeout,
         verify_tls=endpoint.verify_tls,
-        rules=settings.network,
+        rules=settings.network if endpoint.origin is None else repository_endpoints.strict(settings.network),
         proxy="" if endpoint.proxy == NO_PROXY else endpoint.proxy,
         ca_file=endpoint.ca_file,
         client_cert=endpoint.client_cert,

@@ -6,6 +6,7 @@ when to ask is the worker's.
 
     store.repositories   the repositories and users that have a number, and the ledger of tips
     store.endpoints      where deliveries go
+    store.own_endpoints  those that a repository's own configuration names
     store.intake         what ingest writes: events, contents, deliveries, records set aside
     store.lanes          what deliver reads and writes: a claim, an attempt and what followed
     store.reports        what people look at
@@ -27,6 +28,7 @@ from refcast.store.lanes import Lanes
 from refcast.store.passed import Passed
 from refcast.store.reports import Reports
 from refcast.store.repositories import Repositories
+from refcast.store.repository_endpoints import RepositoryEndpoints
 from refcast.store.retention import Retention
 from refcast.store.steering import Steering
 
@@ -38,6 +40,7 @@ class Store:
         self._database = database
         self.repositories = Repositories(database)
         self.endpoints = Endpoints(database)
+        self.own_endpoints = RepositoryEndpoints(database)
         self.intake = Intake(database)
         self.lanes = Lanes(database)
         self.reports = Reports(database)

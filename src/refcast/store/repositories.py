@@ -49,6 +49,12 @@ class Repositories:
             found = connection.execute(sa.select(repositories.c.id).where(repositories.c.path == path))
             return cast("int | None", found.scalar())
 
+    def path_of(self, number: int) -> str:
+        """The path of the repository with this number; empty if there is none."""
+        with self._database.read() as connection:
+            found = connection.execute(sa.select(repositories.c.path).where(repositories.c.id == number))
+            return cast("str | None", found.scalar()) or ""
+
     def add(self, path: str, tips: Mapping[str, str], now: float, *, afresh: bool = False) -> int:
         """Make a repository known, with its ledger, which counts as a sweep; its number. If it is known, the ledger
         stays, unless `afresh`."""

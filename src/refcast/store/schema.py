@@ -177,6 +177,7 @@ endpoints = sa.Table(
     sa.Column("ca_file", GitText, nullable=False, server_default=sa.text("x''")),
     sa.Column("client_cert", GitText, nullable=False, server_default=sa.text("x''")),
     sa.Column("client_key", GitText, nullable=False, server_default=sa.text("x''")),
+    sa.Column("origin", sa.ForeignKey("repositories.id"), comment="whose configuration names it, or NULL"),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sqlite_autoincrement=True,
