@@ -34,20 +34,21 @@ def log(app: App, follow: bool, endpoint: str, lines: int, as_json: bool) -> Non
     now and when that changes. It goes on when the worker is restarted. Ctrl-C ends it with exit code 0.
     """
     show = _show_json if as_json else _show
-    with app.store() as store:
-        if endpoint:
-            store.endpoints.get(endpoint)
-        mark = store.following.mark()
-        well = dict.fromkeys(store.following.health(), Health("active", "", False, ""))
-        for one in store.following.latest(lines, endpoint) if lines else ():
-            show(one)
-    if not follow:
-        return
     try:
-        for one in _follow(app, endpoint, mark, well):
-            show(one)
+        with app.store() as store:
+            if endpoint:
+                store.endpoints.get(endpoint)
+            mark = store.following.mark()
+            well = dict.fromkeys(store.following.health(), Health("active", "", False, ""))
+            for one in store.following.latest(lines, endpoint) if lines else ():
+                show(one)
+        if follow:
+            for one in _follow(app, endpoint, mark, well):
+                show(one)
     except KeyboardInterrupt:
-        return
+        # It is how following ends, also while the first lines are still shown.
+        if not follow:
+            raise
 
 
 def _follow(app: App, endpoint: str, mark: Mark, health: dict[str, Health]) -> Iterator[Happening]:
