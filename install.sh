@@ -12,7 +12,7 @@ Usage: ./install.sh [OPTION...] [REPO...]
        ./install.sh --demo
 
 Installs refcast. Given bare repositories and --url, pushes to them are announced from then on.
-Without either it installs or upgrades the program alone. Running it again is fine.
+Without either it installs the program alone, or upgrades all that is installed. Running it again is fine.
 
 Options:
   --url URL           Where deliveries go. May be left out: add endpoints later.
@@ -22,7 +22,14 @@ Options:
   --secret-env NAME   Read the endpoint's secret from an environment variable.
   --all ROOT          Every bare repository below ROOT; again for more.
   --shared            Even if a hooks directory serves other repositories as well.
-  --user USER         As root: whom state and worker belong to. Default: the repositories' owner.
+  --intent HOOK       What notes which refs are about to move: update (for each ref) or pre-receive (once a push).
+  --gitolite          All repositories of --user's gitolite, and those that it will make.
+  --system            With --all, as root: also the repositories that are made there later, whoever owns them.
+  --front-end USER    A user whose REMOTE_USER or GL_USER names the pusher, as a web server's. Default: --user alone.
+  --keep-rc           With --gitolite: change nothing in its rc, but say what that lacks.
+  --service           Keep a worker running by systemd, also after a reboot.
+  --user USER         As root: whom state and worker belong to. Default: the repositories' owner, or who hosts gitolite;
+                      where none are named, the state directory's.
   --prefix DIR        Where the program goes. Default: /opt/refcast as root,
                       else refcast in $XDG_DATA_HOME or ~/.local/share.
   --state DIR         The state directory. Default: /var/lib/refcast as root, else refcast's own default.
@@ -59,7 +66,8 @@ absolute() {
 
 here=$(cd -P "$(dirname "$0")" && pwd)
 me=$(id -un) || die 1 "user $(id -u) has no account name"
-mode=install url='' dialect='' name='' secret='' user='' prefix='' state='' shared=''
+mode=install url='' dialect='' name='' secret='' user='' prefix='' state='' shared='' intent=''
+gitolite='' keep_rc='' service='' system='' front_end=''
 
 # What stands behind the last option's value is put to the end of "$@": the arguments for `refcast install`.
 left=$#
@@ -68,8 +76,8 @@ while [ "$left" -gt 0 ]; do
 	shift
 	left=$((left - 1))
 	case $word in
-		--demo | --dev | --shared | -h | --help) ;;
-		--url | --dialect | --name | --secret-file | --secret-env | --all | --user | --prefix | --state)
+		--demo | --dev | --shared | --gitolite | --system | --keep-rc | --service | -h | --help) ;;
+		--url | --dialect | --name | --secret-file | --secret-env | --all | --intent | --front-end | --user | --prefix | --state)
 			[ "$left" -gt 0 ] || die 2 "$word needs a value"
 			value=$1
 			shift
@@ -81,6 +89,15 @@ while [ "$left" -gt 0 ]; do
 		--demo) mode=demo ;;
 		--dev) mode=dev ;;
 		--shared) shared=$word ;;
+		--gitolite) gitolite=$word ;;
+		--system) system=$word ;;
+		--front-end)
+			id -u "$value" >/dev/null 2>&1 || die 2 "there is no user $value"
+			front_end=$value
+			;;
+		--keep-rc) keep_rc=$word ;;
+		--service) service=$word ;;
+		--intent) intent=$value ;;
 		-h | --help)
 			usage
 			exit 0
@@ -111,9 +128,21 @@ while [ "$left" -gt 0 ]; do
 	esac
 done
 
-if [ $# -eq 0 ]; then
-	[ -z "$url" ] || die 2 "--url needs repositories: name some, or a directory of them with --all"
+if [ -n "$system" ]; then
+	[ "$(id -u)" -eq 0 ] || die 2 "--system changes what git does for everybody: run this as root"
+	[ -z "$gitolite$shared" ] || die 2 "--system goes with --all alone: it covers all repositories below those directories"
+	[ $# -gt 0 ] || die 2 "--system needs the directories of repositories that it is to cover: name them with --all"
 fi
+if [ -n "$gitolite" ]; then
+	[ -z "$*$shared$intent" ] || die 2 "--gitolite goes alone: it covers all repositories, and has intents by pre-receive"
+elif [ $# -eq 0 ]; then
+	[ -z "$url" ] || die 2 "--url needs repositories: name some, a directory of them with --all, or --gitolite"
+fi
+[ -n "$gitolite" ] || [ -z "$keep_rc" ] || die 2 "--keep-rc goes with --gitolite: no other server has an rc"
+case $intent in
+	'' | update | pre-receive) ;;
+	*) die 2 "--intent: there is no hook $intent: use update or pre-receive" ;;
+esac
 if [ -z "$url" ]; then
 	[ -z "$dialect$name$secret" ] || die 2 "--dialect, --name and a secret belong to an endpoint: give its --url"
 fi
@@ -148,15 +177,27 @@ owners() { # of the repositories that are named
 	done | sort -u
 }
 
+hosts_of_gitolite() { # the accounts by which Debian and gitolite's own pages have it hosted, if they do
+	for account in git gitolite3 gitolite; do
+		at=$(getent passwd "$account" | cut -d: -f6)
+		[ -z "$at" ] || [ ! -f "$at/.gitolite.rc" ] || printf '%s\n' "$account"
+	done
+}
+
 root=''
 [ "$(id -u)" -ne 0 ] || root=yes
 owner=$(owners "$@")
-[ $# -eq 0 ] || [ -n "$owner" ] || die 2 "there is no bare repository below the --all directory"
+[ $# -eq 0 ] || [ -n "$owner$system" ] || die 2 "there is no bare repository below the --all directory"
 if [ -z "$root" ]; then
 	[ -z "$user" ] || [ "$user" = "$me" ] || die 2 "only root can install for another --user"
 	user=$me
-elif [ $mode != install ] || { [ -z "$user" ] && [ $# -eq 0 ]; }; then
+elif [ -n "$gitolite" ] && [ -z "$user" ]; then
+	user=$(hosts_of_gitolite)
+	[ "$(printf '%s\n' "$user" | wc -w)" -eq 1 ] || die 2 "cannot tell who hosts gitolite ($user): name that user by --user"
+elif [ $mode != install ]; then
 	user=$me
+elif [ -z "$user" ] && [ $# -eq 0 ]; then
+	user=$(stat -c %U "${state:-/var/lib/refcast}" 2>/dev/null) || user=$me
 elif [ -z "$user" ]; then
 	case $owner in
 		*[!0-9]*) die 2 "the repositories belong to several users ($(printf '%s' "$owner" | tr '\n' ' ')): choose one with --user" ;;
@@ -166,6 +207,7 @@ elif [ -z "$user" ]; then
 fi
 account=$(getent passwd "$user") || die 2 "there is no user $user"
 home=$(printf '%s' "$account" | cut -d: -f6)
+[ -z "$gitolite" ] || [ -f "$home/.gitolite.rc" ] || die 2 "user $user hosts no gitolite: there is no $home/.gitolite.rc"
 group=$(id -g "$user")
 
 as_user() {
@@ -327,32 +369,20 @@ elif [ -z "$state" ]; then
 fi
 refcast() { as_user "$venv/bin/refcast" --state "$state" "$@"; }
 
-restart_worker() { # of the version before, that pushes have started
-	read -r pid _ 2>/dev/null <"$state/worker.pid" || return 0
-	words=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") || return 0
-	case $words in
-		*refcast*--on-demand*) ;;
-		*refcast*worker*)
-			say "a worker of the version before runs (pid $pid): restart its service"
-			return 0
-			;;
-		*) return 0 ;;
-	esac
-	kill "$pid" 2>/dev/null || return 0
-	patience=60 # it gives requests that are under way 30 s
-	while [ $patience -gt 0 ] && kill -0 "$pid" 2>/dev/null; do
-		sleep 1
-		patience=$((patience - 1))
-	done
-	refcast record retry >/dev/null # which also starts a worker
-}
-
+[ -z "$gitolite" ] || set -- --gitolite ${keep_rc:+"$keep_rc"}
 if [ $# -gt 0 ] && [ ! -e "$state" ]; then
 	mkdir -p "${state%/*}" || die 3 "cannot make the state directory $state: choose another --state"
 	mkdir -m 711 "$state" || die 3 "cannot make the state directory $state: choose another --state"
 	[ -z "$root" ] || chown "$user:$group" "$state"
 fi
-if [ -n "$fresh" ]; then restart_worker; fi
+problem=0
+if [ -e "$state/spool" ]; then
+	# The service first: its worker notes what it has sent in the store that it knows, before that becomes a newer one.
+	[ -z "$fresh" ] || "$venv/bin/refcast" --state "$state" service install --renew
+	# The hooks of one repository that is gone must not keep the others from being installed.
+	refcast upgrade </dev/null || problem=$?
+	[ "$problem" -eq 0 ] || [ "$problem" -eq 4 ] || exit "$problem"
+fi
 
 # ---- the endpoint, then the hooks, so that no push comes in between ----
 
@@ -384,7 +414,14 @@ set_endpoint() {
 }
 
 if [ -n "$url" ]; then set_endpoint; fi
-if [ $# -gt 0 ]; then refcast install ${shared:+"$shared"} "$@" </dev/null; fi
+if [ -n "$system" ]; then
+	"$venv/bin/refcast" --state "$state" install --system ${intent:+--intent "$intent"} ${front_end:+--front-end "$front_end"} \
+		"$@" </dev/null
+elif [ $# -gt 0 ]; then
+	set -- ${front_end:+--front-end "$front_end"} "$@"
+	refcast install ${shared:+"$shared"} ${intent:+--intent "$intent"} "$@" </dev/null
+fi
+if [ -n "$service" ]; then "$venv/bin/refcast" --state "$state" service install; fi
 
 # ---- what comes next ----
 
@@ -402,3 +439,4 @@ elif [ -n "$url" ]; then
 else
 	say "see: $show status"
 fi
+exit "$problem"

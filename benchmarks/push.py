@@ -2,7 +2,8 @@
 
 Promised: a push of one ref takes at most 1.5 times as long (aim: 1.25), and 300 or 10,000 new branches in one push
 cost at most 1.5 ms a ref more. Repositories and state lie in one directory, on the disk that `--scratch` names; pushes
-with and without hooks alternate, and each waits until the worker has nothing left to do from the one before.
+with and without hooks alternate, and each waits until the worker has nothing left to do from the one before. With
+`--intent pre-receive` the intents are written once for a push, in place of once for each ref.
 """
 
 from __future__ import annotations
@@ -125,6 +126,7 @@ def compare(name: str, refs: int, rounds: int, plain: Callable[[int], Took], hoo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--intent", choices=install.INTENTS, default="update", help="the hook that notes intents")
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds")
     parser.add_argument("--scratch", type=Path, help="where to work; a directory on the disk that matters")
     options = parser.parse_args()
@@ -139,7 +141,8 @@ def main() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         install.create_state(state)
         with Store.open(state) as store:
-            list(install.install([install.place(bares[1])], state, store, shared=False, now=time.time()))
+            places = [install.place(bares[1])]
+            list(install.install(places, state, store, shared=False, now=time.time(), intent=options.intent))
             url = f"http://127.0.0.1:{server.server_address[1]}/"
             store.endpoints.add(Endpoint(0, "one", url, "codeup", "json", repositories=("hooked",)), time.time())
         print(f"fsync of a page in {scratch.parent}: {fsync_ms(scratch):.2f} ms (median)")

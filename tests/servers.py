@@ -65,12 +65,13 @@ class Server:
     def __exit__(self, *_: object) -> None:
         end_workers(self.state)
 
-    def install(self, bare: Path | None = None, *, shared: bool = False) -> str:
+    def install(self, bare: Path | None = None, *, shared: bool = False, intent: str | None = None) -> str:
         """Install into a repository, in this process; what was done."""
         install.create_state(self.state)
         with self.at_home(), Store.open(self.state) as store:
             places = [install.place(bare or self.bare)]
-            ((_, done),) = install.install(places, self.state, store, shared=shared, now=time.time())
+            now = time.time()
+            ((_, done),) = install.install(places, self.state, store, shared=shared, now=now, intent=intent)
         if not self._worker:
             pose_as_worker(self.state)
         return done
@@ -131,16 +132,19 @@ class Server:
         path.chmod(mode)
         return path
 
+    def hooks(self) -> list[Path]:
+        """refcast's own that are installed."""
+        found = [self.bare / "hooks" / name for name in ("update", "pre-receive", "post-receive")]
+        return [path for path in found if path.exists() and install.is_ours(path)]
+
     def use_shell(self, name: str) -> None:
         """Have the installed hooks run by one of SHELLS."""
-        for hook in install.HOOKS:
-            path = self.bare / "hooks" / hook
+        for path in self.hooks():
             path.write_bytes(path.read_bytes().replace(b"#!/bin/sh\n", f"#!{SHELLS[name]}\n".encode(), 1))
 
     def set_in_hooks(self, name: str, value: str) -> None:
         """Change what installing wrote into the hooks: `state`, `python` or `package`."""
-        for hook in install.HOOKS:
-            path = self.bare / "hooks" / hook
+        for path in self.hooks():
             path.write_text(re.sub(rf"(?m)^(\s*{name})=.*$", rf"\1='{value}'", path.read_text()))
 
     def settings(self, text: str) -> None:

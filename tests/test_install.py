@@ -14,6 +14,7 @@ import pytest
 
 from refcast import install, spool
 from refcast.errors import BadInput, RefcastError, RepositoryError, StateError
+from refcast.install.hooks import Trouble
 from refcast.store import Store
 from servers import ZERO, Server, pose_as_worker, public_directory
 
@@ -242,7 +243,7 @@ class TestHooks:
         new = hook.read_text()
         hook.write_text(new.replace("version 1", "version 0").replace("exit 0", "exit 1"))
         assert install.problems(install.place(server.bare), server.state) == [
-            f"{hook} is of another version, or was changed"
+            Trouble(f"{hook} is of another version, or was changed", refcast=("install", str(server.bare)))
         ]
         assert server.install() == "upgraded"
         assert hook.read_text() == new
@@ -256,8 +257,8 @@ class TestHooks:
         update.chmod(0o644)
         post_receive.unlink()
         first, second = install.problems(install.place(server.bare), server.state)
-        assert first.startswith(f"{update} is not executable")
-        assert second.startswith(f"{post_receive} is not refcast's")
+        assert first.what.startswith(f"{update} is not executable")
+        assert second.what.startswith(f"{post_receive} is not refcast's")
         assert server.install() == "upgraded"
         assert install.problems(install.place(server.bare), server.state) == []
 

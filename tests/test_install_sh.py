@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "install.sh"
 IS_ROOT = os.geteuid() == 0
 WAIT_SECONDS = 60.0
+NOBODY = "nobody" if IS_ROOT else pwd.getpwuid(os.geteuid()).pw_name
+"""A user who hosts no gitolite: another than oneself can be chosen by root alone."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -272,6 +274,11 @@ class TestRefusing:
             (2, ["good.git", "--prefix"], "--prefix needs a value"),
             (2, ["--all", "lost"], "lost is not a directory"),
             (2, ["--user", "no-such-user", "good.git"], "user"),
+            (2, ["--gitolite", "good.git"], "--gitolite goes alone"),
+            (2, ["--gitolite", "--intent", "update"], "--gitolite goes alone"),
+            (2, ["--gitolite", "--user", NOBODY], f"user {NOBODY} hosts no gitolite"),
+            (2, ["--keep-rc", "good.git"], "--keep-rc goes with --gitolite"),
+            (2, ["--intent", "post-update", "good.git"], "there is no hook post-update"),
             (4, [*URL, "lost.git"], "no repository lost.git"),
             (4, [*URL, "work"], "work is not a bare repository"),
             (4, [*URL, "work/.git"], "is not a bare repository"),

@@ -13,8 +13,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "refcast"
 FLOORS: list[set[str]] = [
     {"model", "errors", "__init__"},
     {"retry", "signing", "urls", "networks", "filters", "links", "people", "dialects"},
-    {"settings", "spool", "history", "store", "transport", "repository_endpoints"},
-    {"answers", "ingest", "deliver", "worker", "install", "doctor"},
+    {"settings", "spool", "history", "store", "transport", "notify", "repository_endpoints", "sites", "boxes"},
+    {"answers", "ingest", "deliver", "worker", "install", "service", "doctor"},
     {"cli", "demo", "__main__"},
 ]
 """From the words up to the entries. A room imports from floors below its own only; the process and
@@ -30,7 +30,7 @@ LIBRARIES = {
     "sqlite3": {"store"},
     "click": {"cli"},
     "inotify_simple": {"worker"},
-    "subprocess": {"install", "demo", "cli", "repository_endpoints"},
+    "subprocess": {"install", "service", "demo", "cli", "repository_endpoints"},
     "tomllib": {"settings", "cli"},
     "tomli_w": {"cli"},
     "pathspec": {"filters"},

@@ -269,6 +269,7 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         ["endpoint", "remove", "path-302", "--discard"],
         ["endpoint", "show", "path-302"],
         ["delivery", "show", "nonsense"],
+        ["service", "show"],
         ["uninstall", bare],
     ]
     waking = [
@@ -282,6 +283,7 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         ["sweep"],
         ["doctor"],
         ["doctor", "--offline", "--json"],
+        ["upgrade"],
     ]
     for words in waking:
         haul.run(*words, NEW=secret("header"))
@@ -291,6 +293,12 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
         if any("--json" in one.opts for one in COMMANDS[command(tuple(words))].params):
             haul.call(*words, "--json")
     stop(haul.server)
+    # What is copied is as secret as the store, and lies where this does not look; what these say is read.
+    copy = str(haul.server.root / "copy")
+    for words in (["backup", copy], ["backup", copy], ["restore", copy], ["restore", f"{copy}.not"]):
+        haul.call(*words)
+    # Not in here: they would change the machine. What they print has no endpoint in it.
+    haul.gathered.called |= {"service install", "service remove"}
 
 
 def described(haul: Haul) -> list[list[str]]:

@@ -83,6 +83,14 @@ class TestGolden:
         assert (intent.repository, intent.id, intent.options) == (part.repository, "", ())
         assert intent.facts == (("GL_USER", "ann"), ("REMOTE_USER", "ann b"))
 
+    def test_an_intent_by_pre_receive_is_read_as_well(self, box: Path) -> None:
+        entry = spool.read(put(box, (GOLDEN / "push-by-pre-receive").read_bytes()))
+        (part,), (intent,) = entry.records, entry.intents
+        assert intent.updates == part.updates
+        assert [update.ref for update in intent.updates] == ["refs/heads/main", "refs/heads/caf\udce9/it's"]
+        assert intent.facts == (("GL_USER", "ann"),)
+        assert dict(part.facts)["GL_REPO"] == "team/site"
+
     def test_wherever_it_is_cut_off_it_is_recognised(self, box: Path) -> None:
         whole = (GOLDEN / "push").read_bytes()
         begin, first = whole.index(b"refcast 1 push\0") + len("refcast 1 push"), whole.index(b"\0update=")

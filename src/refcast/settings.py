@@ -5,6 +5,8 @@ Endpoints are not settings: the store holds them. Every setting has a need, name
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import string
@@ -21,6 +23,8 @@ from refcast.model import NetworkRules, Repository, printable
 from refcast.urls import check_proxy
 
 FILE = "refcast.toml"
+GITOLITE = "gitolite.json"
+"""Where `refcast install --gitolite` notes what it was installed into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ def load(state: Path) -> Settings:
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        return Settings()
+        return Settings(roots=_known_roots(state))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"{path}: {error}") from error
     _known(path, "", table, {"roots", "urls", "limits", "network", "pushers", "retention"})
@@ -109,13 +113,27 @@ def load(state: Path) -> Settings:
             raise BadInput(f"{path}: limits.{key} must be a whole number from 0 to 100000")
     return Settings(
         people=_people(path, _table(path, table, "pushers", {"file", "gitolite"})),
-        roots=tuple(os.path.realpath(root) for root in roots),
+        roots=(*(os.path.realpath(root) for root in roots), *_known_roots(state)),
         urls=_urls(path, _table(path, table, "urls", {"preset", "base", *(one.name for one in fields(Urls))})),
         network=_network(path, _table(path, table, "network", {"allow", "refuse", "proxy"})),
         proxy=_proxy(path, _table(path, table, "network", {"allow", "refuse", "proxy"})),
         retention=_retention(path, _table(path, table, "retention", {one.name for one in fields(Retention)})),
         **limits,
     )
+
+
+def gitolite(state: Path) -> dict[str, Any]:
+    """What is noted of a gitolite; empty where refcast was not installed into one."""
+    with contextlib.suppress(OSError, ValueError):
+        facts = json.loads((state / GITOLITE).read_text("utf-8", "surrogateescape"))
+        return facts if isinstance(facts, dict) else {}
+    return {}
+
+
+def _known_roots(state: Path) -> tuple[str, ...]:
+    """A gitolite's repositories are named as in gitolite.conf, and as GL_REPO, without being told so."""
+    root = gitolite(state).get("repositories")
+    return (root,) if root else ()
 
 
 def _retention(path: Path, table: dict[str, Any]) -> Retention:

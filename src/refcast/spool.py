@@ -5,10 +5,11 @@ The hooks are shell scripts, so this page is the format's definition and its rea
 A push writes one file, `spool/<uid>/<pid>-<start>.push`, named by the process id and the start time (field 22 of
 /proc/<pid>/stat) of its receive-pack. The file is a sequence of fields, each ended by a NUL, `name=value`:
 
-    refcast 1 intent                    one line by `update` for each ref it lets pass
+    refcast 1 intent                    by `update`, or else by `pre-receive`
     repository=/srv/git/site.git        the resolved path
     GL_USER=ann                         facts about the pusher, where the environment has them
-    update=<old> <new> <ref>            again for each ref
+    update=<old> <new> <ref>            again for each ref that `update` lets pass
+    updates=<the hook's standard input, whole>    instead, by `pre-receive`
                                         an empty field: ends what a full disk may have cut off
     refcast 1 push                      the record, by post-receive
     id=<random uuid>
@@ -29,6 +30,7 @@ import math
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -39,6 +41,9 @@ from refcast.model import RefUpdate
 
 SUFFIX = ".push"
 END = b"\0end\0"
+HIDDEN_SECONDS = 3600.0
+"""How long a process that cannot be looked at is taken for the push that wrote a file: its id may be another's then."""
+
 MAX_BYTES = 64 * 1024 * 1024
 """About half a million ref updates. A larger file is not read into memory."""
 
@@ -84,15 +89,18 @@ class Entry:
         return bool(self.intents) and not (self.records or self.complete or self.alive)
 
 
-def create(spool: Path, owner_uid: int) -> None:
-    """Make the spool: others may enter and make their own directory in it, and nothing else (sticky, setgid)."""
+def create(spool: Path, owner_uid: int, group: int = -1, *, closed: bool = False) -> None:
+    """Make the spool: others may enter and make their own directory in it, and nothing else (sticky, setgid).
+
+    Their directories get its `group`: who is in it can read and change what all of them write. A `closed` one is for
+    its owner alone."""
     try:
         spool.mkdir(mode=0o700, exist_ok=True)
-        os.chown(spool, owner_uid, -1)
-        spool.chmod(0o3733)
+        os.chown(spool, owner_uid, group)
+        spool.chmod(0o700 if closed else 0o3733)
         box = spool / str(owner_uid)
         box.mkdir(mode=0o700, exist_ok=True)
-        os.chown(box, owner_uid, -1)
+        os.chown(box, owner_uid, group)
         box.chmod(0o2770)
     except OSError as error:
         raise StateError(f"cannot make the spool {spool}: {error.strerror}; run this as its owner") from error
@@ -220,9 +228,32 @@ def _read(path: Path) -> tuple[Entry, RecordError | None]:
 
 
 def is_alive(path: Path) -> bool:
-    """Whether the process that the file's name tells of is there, with the same start time."""
+    """Whether the process that the file's name tells of is there, with the same start time.
+
+    Where /proc hides the processes of others (hidepid), one that is there is taken for it, for a while."""
     pid, _, start = path.name.removesuffix(SUFFIX).partition("-")
-    return pid.isdecimal() and start != "" and start_time(int(pid)) == start
+    if not pid.isdecimal() or not start:
+        return False
+    found = start_time(int(pid))
+    return found == start if found else _is_hidden(int(pid)) and _age(path) < HIDDEN_SECONDS
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process of another user that /proc does not show."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False
+
+
+def _age(path: Path) -> float:
+    try:
+        return abs(time.time() - path.lstat().st_mtime)
+    except OSError:
+        return math.inf
 
 
 def start_time(pid: int) -> str:
@@ -287,7 +318,13 @@ def _split(path: Path, data: bytes) -> Iterator[tuple[str, bool, list[tuple[str,
 def _intent(path: Path, fields: list[tuple[str, str]]) -> Part:
     return Part(
         repository=_one(path, fields, "repository"),
-        updates=tuple(_update(path, value) for name, value in fields if name == "update"),
+        updates=tuple(
+            _update(path, line)
+            for name, value in fields
+            if name in ("update", "updates")
+            for line in value.removesuffix("\n").split("\n")
+            if line
+        ),
         facts=_facts(fields),
     )
 

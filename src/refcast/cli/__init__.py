@@ -12,6 +12,7 @@ import click
 
 import refcast
 from refcast.cli.applying import apply, export
+from refcast.cli.backups import backup, restore
 from refcast.cli.common import App, Group, default_state
 from refcast.cli.deliveries import delivery, record
 from refcast.cli.doctor import doctor
@@ -20,8 +21,10 @@ from refcast.cli.follow import log
 from refcast.cli.moves import explain, render
 from refcast.cli.processes import demo, worker
 from refcast.cli.repositories import install, uninstall
+from refcast.cli.service import service
 from refcast.cli.status import status
 from refcast.cli.sweep import sweep
+from refcast.cli.upgrading import upgrade
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,6 +49,8 @@ def main(context: click.Context, state: Path | None) -> None:
 COMMANDS = (
     install,
     uninstall,
+    upgrade,
+    service,
     endpoint,
     apply,
     export,
@@ -58,6 +63,8 @@ COMMANDS = (
     status,
     doctor,
     log,
+    backup,
+    restore,
     demo,
 )
 

@@ -15,6 +15,7 @@ from refcast import answers
 from refcast.cli.common import App, json_option, pass_app, safe, show_json
 from refcast.cli.described import KEYS, Described, described, facts, wanted
 from refcast.cli.document import Document
+from refcast.cli.endpoints import WRITTEN
 from refcast.errors import BadInput
 from refcast.model import Endpoint
 from refcast.store import Store
@@ -55,8 +56,12 @@ def apply(app: App, file: str, dry_run: bool, prune: bool, discard: bool, as_jso
         raise BadInput("--discard goes with --prune: nothing else loses deliveries")
     document = Document.read(file)
     with app.store() as store:
+        stored = store.endpoints.all()
         # What repositories' own configurations name is theirs to describe.
-        before = [one for one in store.endpoints.all() if one.origin is None]
+        before = [one for one in stored if one.origin is None]
+        for one in stored:
+            if one.origin is not None and one.name in document.endpoints:
+                raise document.error(("endpoints", one.name), f"it {WRITTEN}")
         after = _described(document, store, before, prune=prune)
         gone = [one for one in before if one.name not in after] if prune else []
         found = _differences(store, before, list(after.values()), gone, prune=prune)
@@ -68,7 +73,7 @@ def apply(app: App, file: str, dry_run: bool, prune: bool, discard: bool, as_jso
         removed: list[Removed] = []
         if changes and not dry_run:
             told = {one.endpoint.name: one.on_failure for one in after.values() if one.on_failure}
-            those = Wanted(before, [one.endpoint for one in after.values()], told, [one.id for one in gone])
+            those = Wanted(stored, [one.endpoint for one in after.values()], told, [one.id for one in gone])
             removed = store.endpoints.match(those, time.time(), discard=discard)
             answers.set_bound(app.state, store.endpoints.all())
     if any(one["key"] == "enabled" and one["after"] for each in found for one in each.fields) and not dry_run:

@@ -193,8 +193,7 @@ def remove(app: App, name: str, discard: bool, as_json: bool) -> None:
     with app.store() as store:
         one = store.endpoints.get(name)
         # What is taken out there is still to be forgotten here, and so is that of a repository that is uninstalled.
-        named = one.origin is not None and one.reason != GONE
-        if named and store.repositories.path(one.origin or 0) in store.repositories.paths():
+        if one.origin is not None and one.reason != GONE and _origin(store, one) in store.repositories.paths():
             raise BadInput(f"{name} {WRITTEN}")
         removed = store.endpoints.remove(one.id, discard=discard)
         answers.set_bound(app.state, store.endpoints.all())
@@ -244,6 +243,11 @@ def test(context: click.Context, app: App, name: str, as_json: bool) -> None:
     context.exit(0 if response.ok else 1)
 
 
+def _origin(store: Store, one: Endpoint) -> str:
+    """The repository whose own configuration names an endpoint; empty for one of the store's."""
+    return "" if one.origin is None else store.repositories.path(one.origin)
+
+
 def _shown(store: Store, one: Endpoint, as_json: bool) -> None:
     facts = _facts(store, one)
     if as_json:
@@ -268,7 +272,7 @@ def _facts(store: Store, one: Endpoint) -> dict[str, Any]:
         "name": one.name,
         "state": one.state,
         "reason": one.reason,
-        "from": "the store" if one.origin is None else store.repositories.path(one.origin),
+        "from": _origin(store, one) or "the store",
         "url": deliver.shown_url(one),
         "dialect": one.dialect,
         "content_type": one.content_type,

@@ -16,9 +16,8 @@ from refcast import dialects, ingest, settings
 from refcast.cli.common import App, F, json_option, pass_app, show_json, table
 from refcast.errors import BadInput, RepositoryError
 from refcast.history import History
-from refcast.ingest import rendering
+from refcast.ingest import own_endpoints, rendering
 from refcast.model import ZERO_ID, Endpoint, Event, Push, Pusher, RefUpdate, is_zero
-from refcast.repository_endpoints import GONE
 from refcast.settings import Settings
 from refcast.store import FILE, Store
 from refcast.store.intake import NewEvent
@@ -111,8 +110,7 @@ def explain(
     with _opened(app, needed=True) as store:
         assert store is not None
         watched = str(path) in store.repositories.paths()
-        number = store.repositories.find(str(path))
-        endpoints = [one for one in store.endpoints.all() if one.origin in (None, number) and one.reason != GONE]
+        endpoints = own_endpoints.present(store, store.repositories.find(str(path)))
         events = list(_told(settings.load(app.state), store, path, update, pusher, options, endpoints))
         for one in endpoints:
             reasons = [reason for _, told in events for reason in told.passed_over.get(one.name, [])]

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import click
 
@@ -15,6 +16,8 @@ from refcast import worker as working
 from refcast.cli import logs
 from refcast.cli.common import App, pass_app
 from refcast.errors import BadInput, RefcastError, StateError
+from refcast.notify import ServiceManager
+from refcast.service import end_on_demand
 from refcast.transport import Transport
 
 log = logging.getLogger("refcast")
@@ -28,6 +31,7 @@ LOOK_SECONDS = 0.05
 
 @click.command()
 @click.option("--drain", is_flag=True, help="Deliver what is due once, and return. Exit code 1 if something is left.")
+@click.option("--replace", is_flag=True, help="End a worker that a push has started, and take its place.")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -39,7 +43,15 @@ LOOK_SECONDS = 0.05
 @click.option("--on-demand", is_flag=True, hidden=True, help="As hooks start it: detached, and leaving when idle.")
 @pass_app
 @click.pass_context
-def worker(context: click.Context, app: App, drain: bool, log_format: str, background: bool, on_demand: bool) -> None:
+def worker(
+    context: click.Context,
+    app: App,
+    drain: bool,
+    replace: bool,
+    log_format: str,
+    background: bool,
+    on_demand: bool,
+) -> None:
     """Ingest and deliver in the foreground.
 
     That is what a service manager wants. SIGTERM and SIGINT stop it. One worker runs for each state directory.
@@ -51,19 +63,19 @@ def worker(context: click.Context, app: App, drain: bool, log_format: str, backg
     if on_demand:
         working.detach()
     logs.begin(app.state if on_demand else None, log_format)
+    if replace and working.running(app.state) is not None:
+        end_on_demand(app.state)  # before the store is opened: an older one could not go on with it
     try:
         with app.store() as store:
             transport = Transport()
-            one = working.Worker(app.state, store, transport, time.time, random.random)
+            manager = ServiceManager(os.environ, os.getpid())
+            one = working.Worker(app.state, store, transport, time.time, random.random, manager=manager)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: one.stop())
             try:
                 if drain:
-                    done = one.drain()
-                    if one.has_records():
-                        app.wake()  # a hook that saw this one run has started none for its record
-                    context.exit(0 if done else 1)
-                one.run(on_demand=on_demand)
+                    context.exit(_drain(one, app))
+                _run(one, app.state, on_demand=on_demand, replace=replace)
             finally:
                 one.close()
                 transport.close()
@@ -92,6 +104,24 @@ def _start(app: App, *, drain: bool) -> None:
             raise StateError(f"no worker has started in {START_SECONDS:.0f} s: {app.state / 'worker.log'} may say why")
         time.sleep(LOOK_SECONDS)
     click.echo(f"a worker runs (pid {pid}), and leaves when nothing waits")
+
+
+def _drain(one: working.Worker, app: App) -> int:
+    done = one.drain()
+    if one.has_records():
+        app.wake()  # a hook that saw this one run has started none for its record
+    return 0 if done else 1
+
+
+def _run(one: working.Worker, state: Path, *, on_demand: bool, replace: bool) -> None:
+    while True:
+        try:
+            one.run(on_demand=on_demand)
+            return
+        except working.AlreadyRunning:
+            # Between the end of one and the start of this, a push may start another: it has to go, too.
+            if not (replace and end_on_demand(state)):
+                raise
 
 
 @click.command()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from refcast import install
+from refcast import install, sites
 from refcast.doctor.problem import Case, Problem, advice, as_owner, command, shell
 from refcast.errors import BadInput, RepositoryError
 from refcast.history import History
@@ -29,13 +29,19 @@ def hooks(case: Case) -> Iterator[Problem]:
             else:
                 yield advice(str(found), "mend the repository: until then its pushes are not announced")
             continue
-        for what in found:
-            yield command(what, _install(case, repository))
+        for trouble in found:
+            yield _told(case, trouble)
+
+
+def _told(case: Case, trouble: install.Trouble) -> Problem:
+    if trouble.advice:
+        return advice(trouble.what, trouble.advice)
+    line = case.refcast(*trouble.refcast) if trouble.refcast else shell(*trouble.command)
+    return command(trouble.what, f"sudo {line}" if trouble.as_root and os.geteuid() else line)
 
 
 def _install(case: Case, repository: Path) -> str:
-    shared = install.place(repository).shared
-    return case.refcast("install", *(["--shared"] if shared else []), repository)
+    return case.refcast(*install.again(install.place(repository)))
 
 
 def chained(case: Case) -> Iterator[Problem]:
@@ -129,6 +135,12 @@ def sweeps(case: Case) -> Iterator[Problem]:
 def uncovered(case: Case) -> Iterator[Problem]:
     """Bare repositories below the known directories of which no push is announced."""
     watched = case.opened.repositories.paths()
+    covered = [Path(root) for root in sites.covered_roots(case.state)]
+    for found in install.uncovered(covered) if covered else ():
+        if isinstance(found, RepositoryError):
+            yield advice(str(found), "pushes to it cannot be announced").as_warning()
+        else:
+            yield _told(case, found).as_warning()
     roots = [*map(Path, case.settings.roots), *case.roots]
     for root in dict.fromkeys(Path(os.path.realpath(root)) for root in roots):
         try:
@@ -138,6 +150,8 @@ def uncovered(case: Case) -> Iterator[Problem]:
             continue
         can = []
         for path in left:
+            if any(path.resolve().is_relative_to(one) for one in covered):
+                continue
             try:
                 can.append(install.place(path).repository)
             except RepositoryError as error:

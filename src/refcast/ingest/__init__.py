@@ -12,11 +12,11 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from refcast import spool
+from refcast import boxes, spool
 from refcast.answers import Answers
 from refcast.errors import RecordError, RepositoryError, StateError
 from refcast.history import History
@@ -26,7 +26,8 @@ from refcast.ingest.lending import Lenders, intended
 from refcast.ingest.order import Record
 from refcast.ingest.reading import Reader
 from refcast.ingest.telling import Telling
-from refcast.model import printable
+from refcast.ingest.trust import Step, is_doubt, steps_of
+from refcast.model import RefUpdate, printable
 from refcast.settings import Settings
 from refcast.store import Store
 from refcast.store.intake import Aside
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 60.0
 """How long a repository or a file that cannot be read is left alone."""
+
+DOUBT_SECONDS = 3600.0
+"""How long a record that is not believed is judged again. After that it rests until somebody has it tried again."""
 
 LOOK_SECONDS = 0.2
 """How long a pass goes on before it looks whether other repositories' records have come meanwhile."""
@@ -77,6 +81,7 @@ class Ingest:
         self._clock = clock
         self._between = between
         self._announcer = Announcer(store, spool_dir, clock, answers)
+        self._trust = self._announcer.trust
         self._telling = Telling(store, self._announcer)
         self._reader = Reader()
         self._asides: dict[str, Aside] = {}
@@ -89,6 +94,9 @@ class Ingest:
         meanwhile is taken along while the records last that were there at first."""
         self._announcer.settings = settings
         self._ended = False
+        for line in boxes.clear(self._spool):
+            log.warning("%s", printable(line))
+        self._trust.renew()
         self._asides = {aside.path: aside for aside in self._store.intake.asides()}
         self._look_at_asides()
         queue = self._read()
@@ -130,7 +138,7 @@ class Ingest:
             if aside and aside.retry_at is None:
                 continue
             try:
-                entry = self._reader.read(path)
+                entry = self._trust.with_believed_intents(self._reader.read(path), self._is_known)
             except FileNotFoundError:
                 continue
             except (RecordError, OSError) as error:
@@ -150,7 +158,9 @@ class Ingest:
     def _rests(self, records: list[Record]) -> bool:
         """Whether the repository is left alone for now. What has come meanwhile then waits with the others, or it
         would be ingested before them."""
-        aside = [self._asides[path] for record in records if (path := str(record.entry.path)) in self._asides]
+        known = [self._asides.get(str(record.entry.path)) for record in records]
+        # What is not believed holds up nobody else's, and is judged again.
+        aside = [one for one in known if one and not is_doubt(one.reason)]
         if not aside or any(map(self._is_due, aside)):
             return False
         for record in records:
@@ -163,24 +173,22 @@ class Ingest:
         where a record was done with it, and else with 0."""
         records = waiting.records
         try:
+            self._sift(records, lambda record: self._trust.against_user(record, self._is_known))
+            if not records:
+                return
             with History.open(path) as history:
                 real = history.refs.real
                 records[:] = [order.resolved(record, real) for record in records]
-                moving = {ref for ref, *_ in intended(waiting.under_way, path, real)}
+                under_way = list(intended(waiting.under_way, path, real))
+                moving = {ref for ref, *_ in under_way}
                 stale = list(intended(waiting.stale, path, real))
                 lenders = Lenders(stale)
-                number = self._store.repositories.find(path)
-                if number is None:
-                    # First met, it takes as its ledger its present refs, with what is told of here undone.
-                    before = order.beginning(records, history.tips())
-                    before = order.undone(before, [(ref, update) for ref, update, _, _ in stale])
-                    number = self._store.repositories.add(path, before, self._clock())
-                done = self._store.intake.done([record.part.id for record in records])
-                for known in [record for record in records if record.part.id in done]:
-                    records.remove(known)
-                    self._finish(known, records)
+                number = self._known(path, history, records, [(ref, update) for ref, update, _, _ in stale])
+                self._finish_done(records)
                 tips = self._store.repositories.tips(number)
                 begun = self._store.intake.begun(number)
+                steps = [(ref, update) for ref, update, _, _ in (*under_way, *stale)]
+                self._sift(records, self._against_ids(number, begun, records, steps, tips, history))
                 while self._goes_on():
                     # One that an interruption has left half told comes first.
                     half_told = next((one for one in records if one.part.id in begun), None)
@@ -217,6 +225,65 @@ class Ingest:
         self._ended = self._ended or not self._between()
         return not self._ended
 
+    def _known(self, path: str, history: History, records: list[Record], stale: list[Step]) -> int:
+        """The number of the repository. First met, its ledger is its present refs, with what is told of it undone."""
+        number = self._store.repositories.find(path)
+        if number is None:
+            before = order.undone(order.beginning(records, history.tips()), stale)
+            number = self._store.repositories.add(path, before, self._clock())
+        return number
+
+    def _finish_done(self, records: list[Record]) -> None:
+        """Take those out that were ingested already, with their files."""
+        done = self._store.intake.done([record.part.id for record in records])
+        for known in [record for record in records if record.part.id in done]:
+            records.remove(known)
+            self._finish(known, records)
+
+    def _is_known(self, path: str) -> bool:
+        return self._store.repositories.find(path) is not None
+
+    def _sift(self, records: list[Record], against: Callable[[Record], str]) -> None:
+        """Take out of `records` what does not count, by the reason that `against` gives, and set it aside."""
+        for record in list(records):
+            path = record.entry.path
+            if reason := against(record):
+                records.remove(record)
+                # A push that is under way, or a group that is just being changed, can make it true.
+                lasting = not self._is_fresh(path, DOUBT_SECONDS)
+                known = self._asides.get(str(path))
+                if known is None or (known.reason, known.retry_at is None) != (printable(reason), lasting):
+                    self._set_aside(path, reason, retry_at=None if lasting else self._soon())
+
+    def _against_ids(
+        self,
+        number: int,
+        begun: Collection[str],
+        records: list[Record],
+        intended: Iterable[Step],
+        ledger: dict[str, str],
+        history: History,
+    ) -> Callable[[Record], str]:
+        if all(self._trust.is_trusted(record.entry.uid) for record in records):
+            return lambda _: ""
+        steps, present = steps_of(records, intended), history.tips()
+
+        def against(record: Record) -> str:
+            if record.part.id in begun:
+                return ""  # it was believed when its first part was told
+
+            def is_excused(ref: str, update: RefUpdate) -> bool:
+                tip = order.tip(ledger, ref, update.old)
+                # The ledger was made when this ref had moved already; or the move is announced as recovered.
+                if tip == update.new:
+                    return True
+                told = self._telling.recovery
+                return tip != update.old and told(number, record, ref, update, tip, history) is not None
+
+            return self._trust.against_ids(record, steps, ledger, present, is_excused)
+
+        return against
+
     def _finish(self, record: Record, others: list[Record]) -> None:
         """Remove the file of an ingested record, unless it holds another one, or is still being written."""
         path = record.entry.path
@@ -244,10 +311,10 @@ class Ingest:
     def _soon(self) -> float:
         return self._clock() + RETRY_SECONDS
 
-    def _is_fresh(self, path: Path) -> bool:
+    def _is_fresh(self, path: Path, seconds: float = RETRY_SECONDS) -> bool:
         """Whether a file may still be written to, by a process that cannot be seen from here: in a container."""
         try:
-            return abs(self._clock() - path.lstat().st_mtime) < RETRY_SECONDS
+            return abs(self._clock() - path.lstat().st_mtime) < seconds
         except OSError:
             return False
 

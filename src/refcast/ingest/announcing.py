@@ -20,6 +20,7 @@ from refcast.history import History
 from refcast.ingest import order
 from refcast.ingest.own_endpoints import OwnEndpoints
 from refcast.ingest.rendering import paths, rendered, widest
+from refcast.ingest.trust import Trust
 from refcast.model import Endpoint, Event, Push, Pusher, RefUpdate, Repository, printable
 from refcast.settings import Settings
 from refcast.store import Store
@@ -76,17 +77,17 @@ class Announcer:
         self, store: Store, spool_dir: Path, clock: Callable[[], float], answers: Answers | None = None
     ) -> None:
         self._store = store
-        self._spool = spool_dir
         self._clock = clock
         self._answers = answers
         self._endpoints = OwnEndpoints(store, clock)
+        self.trust = Trust(spool_dir)
         self.settings = Settings()
 
     def pusher(self, uid: int, facts: Iterable[tuple[str, str]]) -> Pusher:
-        """Who pushed: what a front end says, if the push came by the account that owns the state, else the account."""
+        """Who pushed: what a front end says, else the account."""
         known = dict(facts)
         name = ""
-        if uid == self._spool.stat().st_uid:
+        if self.trust.is_front_end(uid):
             name = known.get("GL_USER") or known.get("REMOTE_USER") or ""
         full_name = "" if name else account_full_name(uid)
         name = printable(name or account_name(uid))

@@ -23,6 +23,11 @@ NOTHING = frozenset({"nothing"})
 """The events that an endpoint wants that could not be used from the start: how to render them is not known."""
 
 
+def present(store: Store, number: int | None) -> list[Endpoint]:
+    """The endpoints that are stored for the repository of this number."""
+    return [each for each in store.endpoints.all() if each.origin in (None, number) and each.reason != GONE]
+
+
 class OwnEndpoints:
     """`clock` gives seconds since the epoch."""
 
@@ -41,7 +46,7 @@ class OwnEndpoints:
             except RepositoryError as error:
                 # What is stored stays in force: a push must not wait for somebody to mend a file.
                 log.warning("%s", printable(str(error)))
-        return [each for each in self._store.endpoints.all() if each.origin in (None, number) and each.reason != GONE]
+        return present(self._store, number)
 
     def _follow(self, number: int, full_name: str, named: list[Written]) -> None:
         stored = {each.name.rpartition(":")[2].partition("#")[0]: each for each in self._store.own_endpoints.of(number)}

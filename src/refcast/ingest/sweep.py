@@ -72,6 +72,7 @@ class Sweep:
         self._spool = spool_dir
         self._clock = clock
         self._announcer = Announcer(store, spool_dir, clock)
+        self._trust = self._announcer.trust
         self._started_at = clock()
         self._running: _Running | None = None
         self._read: dict[Path, tuple[Stamp, spool.Entry]] = {}
@@ -85,6 +86,7 @@ class Sweep:
     def step(self, settings: Settings) -> bool:
         """Sweep the one repository that is due first, or a part of it. Whether there is more to do now."""
         self._announcer.settings = settings
+        self._trust.renew()
         if self._running is None:
             due = self._due()
             if not due:
@@ -103,6 +105,7 @@ class Sweep:
     def one(self, path: str, settings: Settings) -> Found:
         """Sweep one repository from beginning to end, due or not; what was found."""
         self._announcer.settings = settings
+        self._trust.renew()
         (repository,) = [one for one in self._store.repositories.sweepable() if one.path == path]
         running = _Running(repository, self._clock(), self._stale().get(path, {}))
         while self._turn(running):
@@ -159,7 +162,9 @@ class Sweep:
         return not (known and known[1].torn) and abs(self._clock() - stamp[2] / 1e9) >= RETRY_SECONDS
 
     def _entries(self) -> Iterator[tuple[spool.Entry, Stamp]]:
-        """What the spool holds, spoiled files with their intents. A file that has not changed is read once."""
+        """What the spool holds, spoiled files with their intents, but for what strangers have put there.
+
+        A file that has not changed is read once."""
         paths = spool.files(self._spool)
         there = set(paths)
         for gone in [path for path in (*self._read, *self._seen) if path not in there]:
@@ -178,7 +183,10 @@ class Sweep:
                 continue  # what its own pusher has spoiled must not keep anybody's moves from being found
             except OSError as error:
                 raise StateError(f"cannot read {path}: {error.strerror}; refs are not compared meanwhile") from error
-            yield known[1], stamp
+            yield self._trust.believed(known[1], self._is_known), stamp
+
+    def _is_known(self, path: str) -> bool:
+        return self._store.repositories.find(path) is not None
 
     def _turn(self, running: _Running) -> bool:
         """Look at the next refs, and announce what has moved. Whether any are left."""

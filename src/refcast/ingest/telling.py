@@ -15,7 +15,7 @@ from refcast.ingest.lending import Lenders
 from refcast.ingest.order import Record
 from refcast.model import Push, RefUpdate, printable
 from refcast.store import Store
-from refcast.store.recoveries import Covered
+from refcast.store.recoveries import Covered, Recovery
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,7 @@ class Telling:
         for ref, update in record.moves():
             tip = order.tip(tips, ref, update.old)
             if tip != update.old and update.ref not in virtual:
-                recovery = late.covering(
-                    intake.recoveries(number, place, update.ref, but=part.id),
-                    update,
-                    tip=tip,
-                    present=_present(history, ref, update.old),
-                    time=time.timestamp(),
-                )
-                if recovery:
+                if recovery := self.recovery(number, record, ref, update, tip, history):
                     log.info("%s tells late of %s, which is announced already", part.id, printable(update.ref))
                     covered.append(Covered(update.ref, update.old, update.new, recovery.event_id))
                     continue
@@ -71,6 +64,18 @@ class Telling:
         pusher = self._announcer.pusher(record.entry.uid, part.facts)
         push = Push(part.id, part.repository, pusher.username, time, tuple(told), part.options)
         return Announcement(number, push, pusher, place, missed, covered, virtual, awaited=record.entry.alive)
+
+    def recovery(
+        self, number: int, record: Record, ref: str, update: RefUpdate, tip: str, history: History
+    ) -> Recovery | None:
+        """The recovered event that has announced one of a record's moves, which does not begin at the ledger's tip."""
+        return late.covering(
+            self._store.intake.recoveries(number, record.prefix, update.ref, but=record.part.id),
+            update,
+            tip=tip,
+            present=_present(history, ref, update.old),
+            time=record.entry.time.timestamp(),
+        )
 
 
 def _virtual(record: Record, records: list[Record], history: History) -> frozenset[str]:

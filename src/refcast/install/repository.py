@@ -19,6 +19,7 @@ OPTION = "receive.advertisePushOptions"
 OPTION_REMARK = b"# refcast: `refcast uninstall` takes this away again\n"
 OPTION_LINES = (b"[receive]\n", b"\tadvertisePushOptions = true\n")
 """What the end of a repository's configuration gets: the last value counts, and those before it stay as they are."""
+MADE_REMARK = b"# refcast made this file, and removes it again where nothing else is in it\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +93,36 @@ def takes_push_options(repository: Path) -> bool:
 def advertise_push_options(repository: Path) -> None:
     """Have git take `git push -o`. Raises RepositoryError."""
     if not takes_push_options(repository):
-        _edit(repository / "config", _with_push_options)
+        edit(repository / "config", _with_push_options)
+
+
+def advertise_push_options_of_user(home: Path) -> None:
+    """Have git take `git push -o` in all repositories that are pushed to as the present user."""
+    words = ("config", "--includes", "--type=bool", "--default=false", "--get", OPTION)
+    if _git(Path("/"), *words, home=home) == "true\n":
+        return
+    config = home / ".gitconfig"
+    try:
+        with contextlib.suppress(FileExistsError), config.open("xb") as file:
+            file.write(MADE_REMARK)
+            os.fchmod(file.fileno(), 0o644)
+    except OSError as error:
+        raise RepositoryError(f"cannot make {config}: {error.strerror}; run this as its owner") from error
+    edit(config, _with_push_options)
+
+
+def restore_push_options_of_user(home: Path) -> None:
+    """Take away what `advertise_push_options_of_user` added."""
+    config = home / ".gitconfig"
+    if config.exists():
+        edit(config, _without_push_options)
+        if config.read_bytes() == MADE_REMARK:
+            config.unlink()
 
 
 def restore_push_options(repository: Path) -> None:
     """Take away what `advertise_push_options` added. Raises RepositoryError."""
-    _edit(repository / "config", _without_push_options)
+    edit(repository / "config", _without_push_options)
 
 
 def _with_push_options(text: bytes) -> bytes:
@@ -117,7 +142,7 @@ def _without_push_options(text: bytes) -> bytes:
     return head + tail
 
 
-def _edit(config: Path, change: Callable[[bytes], bytes]) -> None:
+def edit(config: Path, change: Callable[[bytes], bytes]) -> None:
     """Change a configuration file as git does, under its lock, and keep its mode and owner. Raises RepositoryError."""
     try:
         config = config.resolve(strict=True)
@@ -144,8 +169,11 @@ def _edit(config: Path, change: Callable[[bytes], bytes]) -> None:
         raise RepositoryError(f"cannot change {config}: {error.strerror}; run this as its owner") from error
 
 
-def _git(directory: Path, *words: str) -> str:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+def _git(directory: Path, *words: str, home: Path | None = None) -> str:
+    kept = ("GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")  # which count for whoever pushes here as well
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key in kept}
+    if home is not None:
+        environment["HOME"] = str(home)
     try:
         done = subprocess.run(
             ["git", "-c", "safe.directory=*", "-C", str(directory), *words],

@@ -6,6 +6,7 @@ when to ask is the worker's.
 
     store.repositories   the repositories and users that have a number, and the ledger of tips
     store.endpoints      where deliveries go
+    store.own_endpoints  those that a repository's own configuration names
     store.intake         what ingest writes: events, contents, deliveries, records set aside
     store.lanes          what deliver reads and writes: a claim, an attempt and what followed
     store.reports        what people look at

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from refcast.errors import StateError
 from refcast.store import schema
-from refcast.store.upgrade import upgrade
+from refcast.store.upgrade import no_worker, upgrade
 
 _BUSY_MS = 30_000
 _WAL_BYTES = 8 * 1024 * 1024
@@ -88,10 +88,11 @@ class Database:
                     f"{self.path} is of version {version}, this refcast knows {schema.VERSION}: upgrade refcast"
                 )
             elif int(version) < schema.VERSION:
-                upgrade(connection, int(version), schema.VERSION)
-                schema.metadata.create_all(connection)
-                changed = sa.update(schema.meta).where(schema.meta.c.key == "version")
-                connection.execute(changed.values(value=str(schema.VERSION)))
+                with no_worker(self.path, f"is of version {version}, and has to become {schema.VERSION}"):
+                    upgrade(connection, int(version), schema.VERSION)
+                    schema.metadata.create_all(connection)
+                    changed = sa.update(schema.meta).where(schema.meta.c.key == "version")
+                    connection.execute(changed.values(value=str(schema.VERSION)))
 
     def close(self) -> None:
         self._engine.dispose()

@@ -1,11 +1,23 @@
 """From an older version of the tables to this one. Every step is one transaction's part: all of them hold, or none.
 
-A program reads stores of every version before its own; one of a later version it refuses.
+A program reads stores of every version before its own; one of a later version it refuses. While a worker runs the
+tables stay as they are: one that is older than they could neither read them nor note what it has just sent.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import sqlalchemy as sa
+
+from refcast.errors import StateError
+
+WORKER_LOCK = "worker.lock"
+"""Beside the store; whoever holds a lock on it is the worker."""
 
 STEPS: dict[int, tuple[str, ...]] = {
     1: (
@@ -50,3 +62,22 @@ def upgrade(connection: sa.Connection, version: int, to: int) -> None:
     for step in range(version, to):
         for statement in STEPS[step]:
             connection.exec_driver_sql(statement)
+
+
+@contextmanager
+def no_worker(store: Path, why: str) -> Iterator[None]:
+    """Within it no worker runs for a store, nor starts. Raises StateError, saying `why` that has to be, if one does."""
+    try:
+        descriptor = os.open(store.with_name(WORKER_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(f"cannot lock {store.parent}: {error.strerror}; run this as its owner") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise StateError(
+            f"the store {store} {why}, but a worker of the program before still runs: end it with `refcast upgrade`; "
+            "one that is a service with `systemctl restart refcast`"
+        ) from None
+    finally:
+        os.close(descriptor)

@@ -27,6 +27,7 @@ from refcast.deliver import Deliver, Sends
 from refcast.errors import BadInput, RefcastError, StateError
 from refcast.ingest import Ingest
 from refcast.ingest.sweep import Sweep
+from refcast.notify import ServiceManager
 from refcast.store import Store
 from refcast.worker.pools import Pool
 from refcast.worker.presence import PID_FILE, AlreadyRunning, detach, lock, running, since, version
@@ -80,6 +81,7 @@ class Worker:
         clock: Callable[[], float],
         chance: Callable[[], float],
         steady: Callable[[], float] = time.monotonic,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._state = state
         self._spool = state / "spool"
@@ -94,6 +96,7 @@ class Worker:
         self._deliver = Deliver(store, transport, clock, chance, self._patience, self._answers)
         self._settings: settings.Settings | None = None
         self._pools: tuple[Pool, ...] = ()
+        self._manager = manager or ServiceManager({}, 0)
         self._looked_at = 0.0
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -147,11 +150,13 @@ class Worker:
         self._begin()
         with _listening(self._state / PID_FILE) as inotify, self._sending():
             idle_since = self._clock()
+            self._manager.ready()
             while not self._stopping.is_set():
                 if self._store.is_replaced():
                     log.warning("another store stands in the place of the one in use: beginning anew with it")
                     return
                 busy = self._look()
+                self._manager.alive("deliveries or records wait" if busy else "nothing waits")
                 self._wake()
                 now = self._clock()
                 if busy or now < idle_since:
@@ -161,6 +166,7 @@ class Worker:
                     return
                 pause = TIDY_SECONDS if self._tidy() else POLL_SECONDS
                 self._wait(inotify, 0.0 if self._sweeping else pause)
+            self._manager.stopping(f"requests under way get {GRACE_SECONDS:.0f} s")
             log.info("told to stop: what is under way gets %.0f s", GRACE_SECONDS)
 
     def _begin(self) -> None:

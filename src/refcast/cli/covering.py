@@ -1,0 +1,115 @@
+"""What an administrator installs for a whole machine: all repositories below some directories, and the front ends."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from refcast import install as installing
+from refcast import sites
+from refcast.cli.common import App, safe, show_json
+from refcast.errors import BadInput, RepositoryError, StateError
+from refcast.install.acting import acting_as, owner_of
+from refcast.install.system import System, covers
+
+
+def install_system(app: App, roots: tuple[Path, ...], intent: str | None, as_json: bool) -> list[RepositoryError]:
+    """Cover all repositories below the roots; those that are there and cannot be used."""
+    system = System.look()
+    resolved = [_root(root) for root in roots] or list(system.roots())
+    if not resolved:
+        raise BadInput("--system needs the directories of repositories that it is to cover: name them with --all ROOT")
+    system.check(resolved)
+    covered = tuple(dict.fromkeys((*system.roots(), *resolved)))
+    owner = owner_of(app.state)
+    refused: list[RepositoryError] = []
+    count = 0
+    with acting_as(owner):
+        installing.create_state(app.state)
+        sites.set_covered_roots(app.state, covered)
+        with app.store() as store:
+            for repository in [path for root in resolved for path in installing.find(Path(root))]:
+                try:
+                    place = installing.place(repository)
+                    installing.enter(place, app.state, store, now=time.time())
+                    count += 1
+                except RepositoryError as error:
+                    refused.append(error)
+            none = not store.endpoints.all()
+    changed = system.install(app.state, owner, resolved, intent or system.intent())
+    left = [one.line for one in system.uncovered(map(Path, resolved)) if isinstance(one, installing.Trouble)]
+    what = "installed" if changed else "is installed already"
+    if as_json:
+        facts: dict[str, object] = {"config": str(system.config), "hooks": str(system.hooks), "roots": list(covered)}
+        show_json(facts | {"done": what, "repositories": count, "uncovered": left})
+        return refused
+    click.echo(f"{safe(str(system.config))}: {what}")
+    for root in covered:
+        click.echo(f"all repositories below {safe(root)} are covered, and those to come")
+    for line in [*left, *installing.group.problems(app.state)]:
+        click.echo(f"! {safe(line)}")
+    if none:
+        click.echo("no endpoint yet: add one with `refcast endpoint add NAME URL`")
+    return refused
+
+
+def uninstall_system(app: App, as_json: bool) -> None:
+    system = System.look()
+    roots = system.roots()
+    removed = system.uninstall()
+    # What is to be freed is git, also where the state directory is gone or another user's.
+    with suppress(StateError), acting_as(owner_of(app.state)):
+        sites.set_covered_roots(app.state, ())
+        with app.store() as store:
+            for path in store.repositories.paths():
+                if any(Path(path).is_relative_to(root) for root in roots) and not _has_own(Path(path)):
+                    store.repositories.watch(path, watched=False)
+    what = "uninstalled" if removed else "was not installed"
+    if as_json:
+        show_json({"config": str(system.config), "done": what})
+    else:
+        click.echo(f"{safe(str(system.config))}: {what}")
+
+
+def change_front_ends(app: App, names: tuple[str, ...], *, add: bool) -> None:
+    """Believe what these users say of who has pushed, or no longer."""
+    uids = frozenset(_uid(name) for name in names)
+    owner = owner_of(app.state) if app.state.exists() else os.geteuid()
+    with acting_as(owner):
+        installing.create_state(app.state)
+        known = sites.front_ends(app.state)
+        sites.set_front_ends(app.state, known | uids if add else known - uids)
+    for name in names:
+        click.echo(f"front end {safe(name)}: {'believed' if add else 'no longer believed'}")
+
+
+def _has_own(repository: Path) -> bool:
+    """Whether hooks are installed in the repository itself."""
+    try:
+        hooks = installing.place(repository).hooks
+        return not covers(hooks) and installing.is_ours(hooks / "post-receive")
+    except RepositoryError:
+        return False
+
+
+def _root(root: Path) -> str:
+    try:
+        resolved = root.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"{root}: {getattr(error, 'strerror', error)}") from error
+    if not resolved.is_dir():
+        raise BadInput(f"{root} is not a directory")
+    return str(resolved)
+
+
+def _uid(name: str) -> int:
+    with suppress(KeyError):
+        return pwd.getpwnam(name).pw_uid
+    if name.isdecimal():
+        return int(name)
+    raise BadInput(f"there is no user {name}")

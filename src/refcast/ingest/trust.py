@@ -1,0 +1,180 @@
+"""Which records and intents count: those of users who may write the repository, and whose ids fit what happened.
+
+The spool is open to every user of the machine, so a file in it proves who wrote it and nothing else. Owns that
+judgement. What does not count is set aside with the reason by whoever asks here; nothing is removed.
+
+Root, the worker's own user and the front ends that the administrator has registered are believed as they are. Of any
+other user a record counts only if
+
+- its repository is known already, or lies where all repositories are covered (`refcast install --system`);
+- the user may write that repository (`access`);
+- its ids fit: the ledger's tips lead to its old ids, and its new ids to where the refs are now, over what all records
+  and intents tell. A gap on one side is let pass where nothing that is told leads from the ledger to the refs: somebody
+  moved a ref without a push.
+
+So nobody announces what they could not have pushed. Who may push can still tell of a push and of its undoing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from refcast import sites, spool
+from refcast.errors import StateError
+from refcast.ingest import order
+from refcast.ingest.access import Account, account, may_push
+from refcast.ingest.order import Record
+from refcast.model import RefUpdate, printable
+
+DOUBT = "is not believed: "
+"""In each reason that is given here, behind the path. What is set aside for it is judged again in each pass, for it may
+turn out to be true, and holds up nobody else's."""
+
+Step = tuple[str, RefUpdate]
+"""A ref's full name, and a move of it."""
+
+
+class Trust:
+    """The judgement for one spool. `renew` begins a pass: what was found out of files and groups holds for one."""
+
+    def __init__(self, spool_dir: Path, look_up: Callable[[int], Account] = account) -> None:
+        self._spool = spool_dir
+        self._look_up = look_up
+        self._may: dict[tuple[int, str], bool] = {}
+        with contextlib.suppress(StateError):  # it may be put right before the first pass
+            self.renew()
+
+    def renew(self) -> None:
+        """Raises StateError if there is no spool."""
+        try:
+            self._owner = self._spool.stat().st_uid
+        except OSError as error:
+            raise StateError(f"cannot read the spool {self._spool}: {error.strerror}; run this as its owner") from error
+        self._front_ends = sites.front_ends(self._spool.parent)
+        self._roots = sites.covered_roots(self._spool.parent)
+        self._accounts: dict[int, Account] = {}
+        self._may = {}
+
+    def is_front_end(self, uid: int) -> bool:
+        """Whether what the environment of its pushes says of the pusher is believed."""
+        return uid == self._owner or uid in self._front_ends
+
+    def is_trusted(self, uid: int) -> bool:
+        """Whether its records are believed as they are."""
+        return uid == 0 or self.is_front_end(uid)
+
+    def may_write(self, uid: int, part: spool.Part) -> bool:
+        """Whether a user may write the repository that a record or intent is about."""
+        if self.is_trusted(uid):
+            return True
+        known = self._may.get((uid, part.repository))
+        if known is None:
+            who = self._accounts.get(uid) or self._accounts.setdefault(uid, self._look_up(uid))
+            place = order.prefix(part)
+            known = may_push(who, part.repository, [place + update.ref for update in part.updates])
+            self._may[uid, part.repository] = known
+        return known
+
+    def with_believed_intents(self, entry: spool.Entry, is_known: Callable[[str], bool]) -> spool.Entry:
+        """The file without the intents of who may not write the repository: nobody else's push waits for those."""
+        if self.is_trusted(entry.uid):
+            return entry
+        return replace(entry, intents=self._counting(entry.uid, entry.intents, is_known))
+
+    def believed(self, entry: spool.Entry, is_known: Callable[[str], bool]) -> spool.Entry:
+        """The same without such records, too: for whoever asks what a push may still tell of, as a sweep does."""
+        if self.is_trusted(entry.uid):
+            return entry
+        records = self._counting(entry.uid, entry.records, is_known)
+        return replace(entry, intents=self._counting(entry.uid, entry.intents, is_known), records=records)
+
+    def against_user(self, record: Record, is_known: Callable[[str], bool]) -> str:
+        """Why a record does not count, whatever its ids are; empty if it does."""
+        why = self._against_part(record.entry.uid, record.part, is_known)
+        return self._reason(record, why) if why else ""
+
+    def _against_part(self, uid: int, part: spool.Part, is_known: Callable[[str], bool]) -> str:
+        path = part.repository
+        if self.is_trusted(uid):
+            return ""
+        if not any(path.startswith(root.rstrip("/") + "/") for root in self._roots) and not is_known(path):
+            return f"refcast is not installed in {path}; `refcast install` it, if it is yours"
+        return "" if self.may_write(uid, part) else f"user {uid} may not write {path}"
+
+    def _counting(
+        self, uid: int, parts: tuple[spool.Part, ...], is_known: Callable[[str], bool]
+    ) -> tuple[spool.Part, ...]:
+        return tuple(part for part in parts if not self._against_part(uid, part, is_known))
+
+    def against_ids(
+        self,
+        record: Record,
+        steps: Mapping[str, list[RefUpdate]],
+        ledger: Mapping[str, str],
+        present: Mapping[str, str],
+        is_excused: Callable[[str, RefUpdate], bool],
+    ) -> str:
+        """Why a record does not count by its ids; empty if they fit.
+
+        `steps` are those of all that is told of this repository, `present` its refs, read after all that was.
+        `is_excused` tells of a move that does not fit whether there is another reason for it, as of one that was
+        announced as recovered already."""
+        if self.is_trusted(record.entry.uid):
+            return ""
+        for ref, update in record.moves():
+            was, now = order.tip(ledger, ref, update.old), order.tip(present, ref, update.old)
+            begins, ends = _leads(steps[ref], was, update.old), _leads(steps[ref], update.new, now)
+            if (begins and ends) or _is_none(ref, was, now):
+                continue
+            if (begins or ends) and not _leads(steps[ref], was, now):
+                continue
+            if not is_excused(ref, update):
+                move = f"{printable(update.ref)} was not moved {update.old[:12]}..{update.new[:12]}"
+                return self._reason(record, f"{move}, as far as refs and ledger tell")
+        return ""
+
+    def _reason(self, record: Record, why: str) -> str:
+        return f"{record.entry.path} {DOUBT}{why}"
+
+
+def steps_of(records: Iterable[Record], intended: Iterable[Step] = ()) -> defaultdict[str, list[RefUpdate]]:
+    """All moves that are told of, by the full names of their refs."""
+    steps: defaultdict[str, list[RefUpdate]] = defaultdict(list)
+    for record in records:
+        for ref, update in record.moves():
+            steps[ref].append(update)
+    for ref, update in intended:
+        steps[ref].append(update)
+    return steps
+
+
+def is_doubt(reason: str) -> bool:
+    """Whether something was set aside for a reason that was given here."""
+    return DOUBT in reason
+
+
+def _leads(steps: Iterable[RefUpdate], here: str, there: str) -> bool:
+    if here == there:
+        return True
+    onward: defaultdict[str, set[str]] = defaultdict(set)
+    for step in steps:
+        onward[step.old].add(step.new)
+    seen = {here}
+    ahead = [here]
+    while ahead:
+        for found in onward[ahead.pop()] - seen:
+            if found == there:
+                return True
+            seen.add(found)
+            ahead.append(found)
+    return False
+
+
+def _is_none(ref: str, was: str, now: str) -> bool:
+    """Whether a ref is one that only a push names, as one for review does: a hook takes it, and it never is there."""
+    real = any(f"/{kind}/" in f"/{ref}" for kind in ("refs/heads", "refs/tags"))
+    return not real and not (was.strip("0") or now.strip("0"))

@@ -1,0 +1,56 @@
+"""Doing something as the owner of a state directory, where root installs for that user.
+
+Owns the change of the effective user and back. What root did itself in a directory of somebody else's could be led
+astray by a link there, and what it made could not be used by its owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+from refcast.errors import StateError
+
+
+def owner_of(state: Path) -> int:
+    """Whom a state directory belongs to. StateError if it is not there."""
+    try:
+        return state.stat().st_uid
+    except OSError as error:
+        raise StateError(
+            f"no state directory {state}: {error.strerror}; name it with --state, or make it for the user that is to "
+            f"run the worker: install -d -m 711 -o USER {state}"
+        ) from error
+
+
+@contextlib.contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    """Within it, the process is that user, with that user's groups. Nothing happens if it is already, or cannot be:
+    then what is tried will say so. For a program of one thread."""
+    if uid == os.geteuid() or os.geteuid() != 0:
+        yield
+        return
+    try:
+        entry = pwd.getpwuid(uid)
+        group, groups, home = entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid), entry.pw_dir
+    except KeyError:
+        group, groups, home = uid, [uid], "/"
+    before_group, before_groups = os.getegid(), os.getgroups()
+    before = dict(os.environ)
+    os.setgroups(groups)
+    os.setegid(group)
+    os.seteuid(uid)
+    # git refuses to work where it cannot read the configuration that these lead to.
+    os.environ["HOME"] = home
+    os.environ.pop("XDG_CONFIG_HOME", None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        os.seteuid(0)
+        os.setegid(before_group)
+        os.setgroups(before_groups)

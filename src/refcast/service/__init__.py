@@ -1,0 +1,127 @@
+"""The worker as a service of systemd: its unit is written, started, and taken away without a trace.
+
+Whose manager it is follows from who asks: root's is the system's, and the worker runs as the owner of the state
+directory; anybody else's is that of their own account. `unit` has the text, `taking_over` ends a worker in the way.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from refcast.errors import BadInput, RefcastError, StateError
+from refcast.service.taking_over import end_on_demand, is_on_demand
+from refcast.service.unit import Unit
+
+__all__ = ["Manager", "Unit", "end_on_demand", "is_on_demand", "unit_of"]
+
+DEFAULT = "refcast"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+
+
+def unit_of(state: Path) -> Unit:
+    """The unit for a state directory. Raises StateError if there is none, or it is another's and one is not root."""
+    try:
+        owner = state.stat().st_uid
+    except OSError as error:
+        raise StateError(
+            f"no state directory {state}: {error.strerror}; name it with --state, or make it with `refcast install`"
+        ) from error
+    if os.geteuid() != 0:
+        if owner != os.geteuid():
+            raise StateError(f"the state directory {state} belongs to user {owner}: run this as root, or as that user")
+        return Unit(state, Path(sys.executable))
+    return Unit(state, Path(sys.executable), _account(owner))
+
+
+def _account(uid: int) -> str:
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", name) else str(uid)
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """One systemd: where its administrator's units are, and how it is spoken to."""
+
+    directory: Path
+    command: tuple[str, ...]
+
+    @classmethod
+    def mine(cls) -> Manager:
+        if os.geteuid() == 0:
+            return cls(Path("/etc/systemd/system"), ("systemctl",))
+        home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+        return cls(Path(home) / "systemd" / "user", ("systemctl", "--user"))
+
+    def find(self, unit: Unit) -> list[str]:
+        """The names of the units that refcast has written for the unit's state directory."""
+        return sorted(path.stem for path in self.directory.glob("*.service") if unit.is_for(_read(path)))
+
+    def install(self, unit: Unit, name: str | None) -> str:
+        """Write the unit, and have it run from now on and after each boot; its name. Raises RefcastError."""
+        name = name or next(iter(self.find(unit)), DEFAULT)
+        if not _NAME.match(name):
+            raise BadInput(f"{name!r} is no name for a unit: letters, digits, - and _, such as refcast-team")
+        path = self.directory / f"{name}.service"
+        if path.exists() and not unit.is_for(_read(path)):
+            raise BadInput(f"{path} is there, and not for {unit.state}: choose another --name, or remove it")
+        self._need_systemd(name)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            new = path.with_name(f".{name}.refcast-new")
+            new.write_text(unit.text(), "utf-8", "surrogateescape")
+            new.chmod(0o644)
+            new.replace(path)
+        except OSError as error:
+            raise RefcastError(f"cannot write {path}: {error.strerror}") from error
+        self._run("daemon-reload")
+        self._run("enable", path.name)
+        self._run("restart", path.name, hint=self._log_of(name))
+        return name
+
+    def remove(self, unit: Unit) -> list[str]:
+        """Stop the service of a state directory and take its unit away; the names of what there was."""
+        names = self.find(unit)
+        for name in names:
+            self._run("disable", "--now", f"{name}.service")
+            (self.directory / f"{name}.service").unlink(missing_ok=True)
+        if names:
+            self._run("daemon-reload")
+            # A unit that failed is remembered until it is forgotten; one that is not known is no error here.
+            for name in names:
+                subprocess.run([*self.command, "reset-failed", f"{name}.service"], capture_output=True, check=False)
+        return names
+
+    def _need_systemd(self, name: str) -> None:
+        if not Path("/run/systemd/system").is_dir():  # sd_booted(3)
+            raise RefcastError(
+                f"systemd does not run here, so there can be no service {name}; a push starts a worker without one, "
+                "and docs/service.md has the lines for cron and runit"
+            )
+
+    def _run(self, *words: str, hint: str = "") -> None:
+        try:
+            done = subprocess.run([*self.command, "--quiet", *words], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise RefcastError("there is no systemctl here: install systemd, or do without a service") from None
+        if done.returncode:
+            said = " ".join(done.stderr.split()) or f"status {done.returncode}"
+            raise RefcastError(f"`{' '.join([*self.command, *words])}` failed: {hint or said}")
+
+    def _log_of(self, name: str) -> str:
+        return f"see why with `journalctl {'--user ' if '--user' in self.command else ''}-u {name} -n 20`"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "surrogateescape")
+    except OSError:
+        return ""  # a link that leads nowhere, as a masked unit's may

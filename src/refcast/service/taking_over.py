@@ -1,0 +1,47 @@
+"""Taking the place of a worker that a push has started: it is told to leave, and waited for.
+
+A worker that somebody or something else keeps running (a service, a terminal) is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+from refcast import worker
+
+_MORE_SECONDS = 15.0
+"""What a worker may take beyond the grace that it gives to its requests."""
+
+
+def is_on_demand(pid: int) -> bool:
+    """Whether a process is a worker that a push, or a command, has started."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return b"--on-demand" in words and b"refcast" in b" ".join(words)
+    return False
+
+
+def end_on_demand(state: Path) -> bool:
+    """Have the on-demand worker of a state directory leave, if one runs. Whether another can try to take its place."""
+    pid = worker.running(state)
+    if pid is None:
+        time.sleep(0.1)  # one is about to hold the lock, or has just let go of it
+        return True
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # Looked at when the descriptor is there, so that both mean the same process.
+        if not is_on_demand(pid):
+            return worker.running(state) != pid
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+        return bool(select.select([process], [], [], worker.GRACE_SECONDS + _MORE_SECONDS)[0])
+    finally:
+        os.close(process)
