@@ -2,7 +2,8 @@
 
 Promised: nothing lost, no half-written record accepted, and what comes twice had been sent before the worker died. A
 fault is followed by a whole drain that nobody harms. For the worker, `lasting` is a disk that stays full, or the like,
-from that call on. All of it takes the better part of an hour; --sample takes so many points of each part, by --seed.
+from that call on. All of it takes the better part of an hour; --sample takes so many points of each part, by --seed,
+and --part the parts of these programs or stages alone.
 """
 
 from __future__ import annotations
@@ -97,16 +98,19 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--sample", type=int, default=0, help="points of each part; all of them if 0")
     arguments.add_argument("--seed", type=int, default=1)
+    parts = (*HOOKS, *CALLED, RECEIVE_PACK, *STAGES)
+    arguments.add_argument("--part", choices=parts, nargs="+", default=parts, help="which programs or stages")
     given = arguments.parse_args()
     well = True
     show("", *COLUMNS)
-    for program in (*HOOKS, *CALLED, RECEIVE_PACK):
+    for part in given.part:
+        if part in STAGES:
+            for kind in KINDS:
+                well &= worker(part, kind, given.sample, given.seed)
+            continue
         # What git's own program makes of a failure is git's business.
-        for kind in ("kills",) if program == RECEIVE_PACK else ("kills", "failures"):
-            well &= pushes(program, kind, given.sample, given.seed)
-    for stage in STAGES:
-        for kind in KINDS:
-            well &= worker(stage, kind, given.sample, given.seed)
+        for kind in ("kills",) if part == RECEIVE_PACK else ("kills", "failures"):
+            well &= pushes(part, kind, given.sample, given.seed)
     raise SystemExit(0 if well else 1)
 
 

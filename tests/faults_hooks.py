@@ -22,7 +22,7 @@ from refcast.transport import Transport
 from refcast.worker import Worker
 from servers import ZERO, Server
 
-HOOKS = ("update", "post-receive")
+HOOKS = ("update", "pre-receive", "post-receive")
 CALLED = ("mkdir", "sync")
 """The programs that hooks start."""
 
@@ -58,6 +58,8 @@ class Pushes:
         self.log = self.server.root / "faults.log"
         self.shims = self.server.root / "shims"
         self.shims.mkdir()
+        if self.program == "pre-receive":
+            self.server.install(intent="pre-receive")
         # A hook that believes that no worker runs starts this.
         self.server.set_in_hooks("python", "/bin/true")
         if self.program in HOOKS:

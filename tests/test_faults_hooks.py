@@ -18,6 +18,7 @@ import pytest
 import faults
 from faults_hooks import CALLED, HOOKS, RECEIVE_PACK, Pushed, Pushes, Reckoning
 from receiver import Receiver
+from refcast.install import INTENTS
 from refcast.store import Store
 from servers import Server
 from spooled import ENDPOINT
@@ -58,27 +59,29 @@ def judge(pushes: Pushes, receiver: Receiver) -> None:
         assert pushes.reckon(receiver) == NOTHING
 
 
-class TestUpdate:
-    def test_killed_anywhere(self, server: Server, receiver: Receiver) -> None:
-        pushes = Pushes(server, "update")
+@pytest.mark.parametrize("program", INTENTS)
+class TestBeforeARefMoves:
+    def test_killed_anywhere(self, server: Server, receiver: Receiver, program: str) -> None:
+        pushes = Pushes(server, program)
         hurt = met(pushes.all(faults.kills(pushes.count())))
         moved = pushes.moved()
         for one in hurt:
             first, second = one.refs
             assert one.status == 1
             assert "hook declined" in one.said
-            assert (first in moved, second in moved) == (False, True)
+            # `update` has one ref refused, `pre-receive` the push.
+            assert (first in moved, second in moved) == (False, program == "update")
         judge(pushes, receiver)
 
-    def test_failing_anywhere(self, server: Server, receiver: Receiver) -> None:
-        pushes = Pushes(server, "update")
+    def test_failing_anywhere(self, server: Server, receiver: Receiver, program: str) -> None:
+        pushes = Pushes(server, program)
         hurt = met(pushes.all(faults.failures(pushes.count(), behind=pushes.real.name)))
         assert [(str(one.fault), one.said) for one in hurt if one.status] == []
         assert {ref for one in hurt for ref in one.refs} <= set(pushes.moved())
         judge(pushes, receiver)
 
 
-@pytest.mark.parametrize("program", [HOOKS[1], *CALLED])
+@pytest.mark.parametrize("program", ["post-receive", *CALLED])
 class TestAfterTheRefsHaveMoved:
     def test_killed_anywhere(self, server: Server, receiver: Receiver, program: str) -> None:
         pushes = Pushes(server, program)

@@ -209,17 +209,17 @@ class TestInstalling:
     def test_upgrading_restarts_the_worker_that_a_push_had_started(self, place: Place, receiver: Receiver) -> None:
         repository, state = bare(place.root / "old.git"), place.state("upgraded")
         place.install(state, "--url", receiver.url, repository)
-        receiver.hold()  # so that the worker has something to do, and does not leave
+        receiver.answer = lambda _: 500  # so that something waits, and the worker does not leave
         commit_and_push(repository)
         receiver.wait_for(1)
         old = worker.running(state)
         assert old is not None
-        receiver.release()
+        receiver.answer = lambda _: 200
         script = newer_checkout(place.root / "newer") / "install.sh"
         assert "installing into" in place.install(state, repository, script=script)
         assert wait_for_worker(state, other_than=None) != old
         commit_and_push_again(repository)
-        receiver.wait_for(2)
+        receiver.wait_for(3)
 
     def test_the_demonstration(self, tmp_path: Path) -> None:
         done = run("--demo", script=newer_checkout(tmp_path / "checkout") / "install.sh")
