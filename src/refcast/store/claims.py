@@ -1,19 +1,20 @@
 """Claims: which lane is served next, and all that sending its head needs.
 
-A lane is claimed, not a delivery: one request of a lane is in flight at a time, and its head goes first. The statements
-are made once; what SQLAlchemy does for each use of them costs less than SQLite's own work.
+A lane is claimed, not a delivery: one request of a lane is in flight at a time, and its head goes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from refcast.model import Endpoint
 from refcast.store.endpoints import endpoint_from
+from refcast.store.prepared import Prepared, Reader
 from refcast.store.schema import contents, deliveries, endpoints, lanes
 
 BATCH_COUNT = 100
@@ -82,7 +83,7 @@ DUE = {
 }
 """By whether the lane's last try failed; None for either."""
 
-CLAIM = (
+CLAIM = Prepared(
     sa.update(lanes)
     .where(lanes.c.id == sa.bindparam("lane"), ~lanes.c.claimed, lanes.c.due_at <= sa.bindparam("now"))
     .values(claimed=True)
@@ -108,9 +109,11 @@ _HEAD_COLUMNS: dict[str, sa.Column[Any]] = {
     "batch_limit": lanes.c.batch_limit,
 }
 _HEAD_NAMES = tuple(_HEAD_COLUMNS)
+_HEAD_READER = Reader(_HEAD_COLUMNS.values())
 _ENDPOINT_NAMES = tuple(column.name for column in endpoints.c)
+_ENDPOINT_READER = Reader(endpoints.c)
 
-HEAD = (
+HEAD = Prepared(
     sa.select(*_HEAD_COLUMNS.values(), *endpoints.c)
     .select_from(lanes)
     .join(endpoints, endpoints.c.id == lanes.c.endpoint_id)
@@ -146,15 +149,21 @@ BEHIND = (
 def work_of(connection: sa.Connection, lane_id: int, now: float, batching: Collection[str]) -> Work | None:
     """The head of a claimed lane, with what goes along if it is in one of the dialects `batching`; None if nothing
     waits or is due, or its endpoint is disabled."""
-    row = connection.execute(HEAD, {"lane": lane_id}).first()
-    if row is None:
+    rows = HEAD.run(connection, lane=lane_id).fetchall()
+    if not rows:
         return None
-    head = dict(zip(_HEAD_NAMES, row, strict=False))
+    width = len(_HEAD_NAMES)
+    head = dict(zip(_HEAD_NAMES, _HEAD_READER.read(rows[0][:width]), strict=True))
     if head.pop("due_at") > now:
         return None
-    endpoint = endpoint_from(dict(zip(_ENDPOINT_NAMES, row[len(_HEAD_NAMES) :], strict=True)))
-    work = Work(endpoint=endpoint, **head)
+    work = Work(endpoint=_endpoint(rows[0][width:]), **head)
     return replace(work, further=_further(connection, work)) if work.dialect in batching else work
+
+
+@lru_cache(maxsize=256)
+def _endpoint(row: tuple[Any, ...]) -> Endpoint:
+    """The Endpoint of the driver's row: the same one for as long as nobody changes what is stored."""
+    return endpoint_from(dict(zip(_ENDPOINT_NAMES, _ENDPOINT_READER.read(row), strict=True)))
 
 
 def grown(limit: int | None) -> int | None:

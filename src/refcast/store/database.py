@@ -58,6 +58,7 @@ class Database:
             sa.URL.create("sqlite", database=str(path)),
             connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False},
             pool_size=0,  # a connection for each thread, kept
+            pool_use_lifo=True,  # who writes next finds in its memory what was written last
             hide_parameters=True,  # errors tell of statements, whose values may be secrets
         )
         sa.event.listen(engine, "connect", _prepare)
@@ -174,6 +175,10 @@ class Database:
             if isinstance(error, (sa.exc.IntegrityError, sa.exc.ProgrammingError)):
                 raise
             raise self._error(error.orig) from error
+        except sqlite3.DatabaseError as error:  # of what is `prepared`
+            if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+                raise
+            raise self._error(error) from error
 
     def _error(self, error: BaseException | None) -> StateError:
         """What SQLite says, with what to do about it."""

@@ -126,9 +126,9 @@ class Lanes:
         the dialects that batch, the lane stays claimed if its next is due, which is returned."""
 
         def record(connection: sa.Connection) -> Work | None:
-            arrived = [{"delivery": position, "at": now} for position in work.positions]
+            arrived = [ARRIVED.run(connection, delivery=position, at=now).rowcount for position in work.positions]
             # Nothing is there if it was removed, with its endpoint, while the request was under way.
-            if sum(connection.execute(ARRIVED, one).rowcount for one in arrived):
+            if any(arrived):
                 note(connection, work, attempt)
             if work.aside is not None:
                 reason = f"{work.last_error}, and the one behind it was accepted"
@@ -139,10 +139,10 @@ class Lanes:
             if window:
                 first = connection.execute(NEXT_CREATED, {"lane": work.lane_id}).scalar()
                 due_at = min(now + window, max(now, (first or now) + window))
-            connection.execute(WELL, {"lane": work.lane_id, "at": due_at, "limit": grown(work.batch_limit)})
+            WELL.run(connection, lane=work.lane_id, at=due_at, limit=grown(work.batch_limit))
             following = None if then is None else work_of(connection, work.lane_id, now, then)
             if following is None:
-                connection.execute(RELEASE, {"lane": work.lane_id})
+                RELEASE.run(connection, lane=work.lane_id)
             return following
 
         return self._together.write(record)
@@ -284,9 +284,9 @@ class Lanes:
 
 def _claim(connection: sa.Connection, lane_id: int, now: float, batching: Collection[str]) -> Work | None:
     """Claim a lane, unless another has been faster or nothing is to be sent any more."""
-    if not connection.execute(CLAIM, {"lane": lane_id, "now": now}).rowcount:
+    if not CLAIM.run(connection, lane=lane_id, now=now).rowcount:
         return None
     work = work_of(connection, lane_id, now, batching)
     if work is None:
-        connection.execute(RELEASE, {"lane": lane_id})
+        RELEASE.run(connection, lane=lane_id)
     return work

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from refcast.store.claims import Work
 from refcast.store.intake import NewContent
 from refcast.store.notices import put_notice
+from refcast.store.prepared import Prepared
 from refcast.store.schema import attempt_deliveries, attempts, deliveries, endpoints, lanes
 
 
@@ -36,11 +37,11 @@ class Attempt:
 _LANE_ID: sa.BindParameter[int] = sa.bindparam("lane")
 _DELIVERY: sa.BindParameter[int] = sa.bindparam("delivery")
 
-RELEASE = sa.update(lanes).where(lanes.c.id == _LANE_ID).values(claimed=False)
+RELEASE = Prepared(sa.update(lanes).where(lanes.c.id == _LANE_ID).values(claimed=False))
 
 _LANE = sa.select(lanes.c.step, lanes.c.failing_since).where(lanes.c.id == _LANE_ID)
 
-WELL = (
+WELL = Prepared(
     sa.update(lanes)
     .where(lanes.c.id == _LANE_ID)
     .values(
@@ -59,17 +60,21 @@ WELL = (
 
 _HERE = sa.select(deliveries.c.position).where(deliveries.c.position == _DELIVERY)
 
-_NEW_ATTEMPT = sa.insert(attempts).returning(attempts.c.id)
+_NEW_ATTEMPT = Prepared(
+    sa.insert(attempts).values({name: sa.bindparam(name) for name in Attempt.__slots__}).returning(attempts.c.id)
+)
 
-_ATTEMPTED = sa.insert(attempt_deliveries).from_select(
-    ["attempt_id", "position"],
-    sa.select(sa.bindparam("attempt", type_=sa.Integer), deliveries.c.position).where(
-        deliveries.c.position == _DELIVERY
-    ),
+_ATTEMPTED = Prepared(
+    sa.insert(attempt_deliveries).from_select(
+        ["attempt_id", "position"],
+        sa.select(sa.bindparam("attempt", type_=sa.Integer), deliveries.c.position).where(
+            deliveries.c.position == _DELIVERY
+        ),
+    )
 )
 """Note what an attempt carried, but for what was removed meanwhile."""
 
-ARRIVED = (
+ARRIVED = Prepared(
     sa.update(deliveries)
     .where(deliveries.c.position == _DELIVERY)
     .values(state="delivered", finished_at=sa.bindparam("at"), reason="")
@@ -120,9 +125,9 @@ def keep(connection: sa.Connection, work: Work, attempt: Attempt) -> None:
 def note(connection: sa.Connection, work: Work, attempt: Attempt) -> None:
     """Keep an attempt, and which of what is still there it carried."""
     values = {name: getattr(attempt, name) for name in Attempt.__slots__}
-    attempt_id = connection.execute(_NEW_ATTEMPT, values).scalar_one()
+    [(attempt_id,)] = _NEW_ATTEMPT.run(connection, **values).fetchall()
     for position in work.positions:
-        connection.execute(_ATTEMPTED, {"attempt": attempt_id, "delivery": position})
+        _ATTEMPTED.run(connection, attempt=attempt_id, delivery=position)
 
 
 def begin_failure(
@@ -133,7 +138,7 @@ def begin_failure(
     keep(connection, work, attempt)
     lane = connection.execute(_LANE, {"lane": work.lane_id}).first()
     if lane is None or lane.step < work.step:
-        connection.execute(RELEASE, {"lane": work.lane_id})
+        RELEASE.run(connection, lane=work.lane_id)
         return False
     if lane.failing_since is None and notice is not None:
         put_notice(connection, notice, now)
