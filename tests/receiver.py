@@ -79,6 +79,18 @@ class Receiver:
         return self._port
 
     @property
+    def connections(self) -> int:
+        """How many have been made."""
+        return self._server.connections
+
+    def wait_for_end(self, timeout: float = 30) -> None:
+        """Until no connection is open; AssertionError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self._server.is_busy():
+            assert time.monotonic() < deadline, f"connections are open after {timeout} s"
+            time.sleep(0.01)
+
+    @property
     def url(self) -> str:
         """The base with a trailing slash: `http://127.0.0.1:4711/`."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}/"
@@ -192,6 +204,7 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
         self._faults = faults
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self.connections = 0
         super().__init__(address, handler)
         if tls is not None:
             # The handshake happens at the first read, in the connection's own thread.
@@ -204,12 +217,17 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
             self._open.add(request)
+            self.connections += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
             self._open.discard(request)
         super().shutdown_request(request)
+
+    def is_busy(self) -> bool:
+        with self._lock:
+            return bool(self._open)
 
     def hang_up(self) -> None:
         """End the idle keep-alive connections, whose threads would wait for a next request."""

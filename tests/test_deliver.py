@@ -34,7 +34,7 @@ from refcast.store.claims import Work
 from refcast.store.lanes import Lanes
 from refcast.store.outcomes import Attempt
 from refcast.store.selection import Selection
-from refcast.transport import Transport
+from refcast.transport import SENT_TWICE, Kept, Transport
 from spooled import DAY, NOON, World
 
 SECRET = "s3cret/of+the&tests"
@@ -845,7 +845,7 @@ class TestEndpointsOwn:
         sent: list[Request] = []
 
         class Book:
-            def send(self, request: Request) -> Response:
+            def send(self, request: Request, kept: Kept | None = None) -> Response:
                 sent.append(request)
                 return Response(0.1, 200)
 
@@ -1192,6 +1192,36 @@ class TestServing:
         assert not self.serve(world, failing=True)
         assert self.serve(world, failing=False)
         assert len(receiver.book) == 4
+
+    def test_the_first_has_a_connection_to_itself_and_those_behind_it_share_one(
+        self, world: World, receiver: Receiver
+    ) -> None:
+        world.endpoint(url=receiver.url)
+        announce(world, "main:->A", "main:A>B", "main:B>C")
+        assert self.serve(world)
+        assert [one.header("Connection") for one in receiver.book] == ["close", None, None]
+        assert receiver.connections == 2
+        receiver.wait_for_end()
+
+    def test_one_at_a_time_shares_nothing(self, world: World, receiver: Receiver) -> None:
+        world.endpoint(url=receiver.url)
+        announce(world, "main:->A", "main:A>B", "main:B>C")
+        assert world.send_all() == 3
+        assert [one.header("Connection") for one in receiver.book] == ["close"] * 3
+
+    def test_one_that_hangs_up_without_a_word_is_not_taken_for_failing(self, world: World, receiver: Receiver) -> None:
+        def the_third_is_lost(_: Received) -> int | None:
+            return None if len(receiver.book) == 3 else 200
+
+        receiver.answer = the_third_is_lost
+        world.endpoint(url=receiver.url)
+        announce(world, "main:->A", "main:A>B", "main:B>C")
+        assert self.serve(world)
+        assert world.store.reports.counts() == {"delivered": 3}
+        assert receiver.book[2].body == receiver.book[3].body
+        assert [name for name, _ in receiver.book[2].headers] == [name for name, _ in receiver.book[3].headers]
+        details = [world.store.reports.delivery(row.id) for row in world.store.reports.deliveries()]
+        assert sorted(one.error for each in details for one in each.attempts) == ["", "", SENT_TWICE]
 
     def test_who_leaves_claims_no_more(self, world: World, receiver: Receiver) -> None:
         world.endpoint(url=receiver.url)

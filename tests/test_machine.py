@@ -31,6 +31,7 @@ from refcast.model import Endpoint, Request, Response
 from refcast.settings import Retention, Settings
 from refcast.store import Store
 from refcast.store.selection import Selection
+from refcast.transport import Kept
 from spooled import DAY, World, build
 
 REFS = ("main", "dev")
@@ -149,7 +150,7 @@ class Scripted:
         self.wrong: list[Exception] = []
         self._look = look
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: Request, kept: Kept | None = None) -> Response:
         if self.dies == "before":
             raise Crash
         meanwhile, self.meanwhile = self.meanwhile, None

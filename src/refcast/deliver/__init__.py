@@ -26,6 +26,7 @@ from refcast.store import Store
 from refcast.store.claims import Work
 from refcast.store.intake import NewContent
 from refcast.store.outcomes import Attempt
+from refcast.transport import Kept
 
 __all__ = [
     "BATCHING",
@@ -52,7 +53,7 @@ _NOTHING = Request("", (), b"", 0.0)
 
 
 class Sends(Protocol):
-    def send(self, request: Request) -> Response: ...
+    def send(self, request: Request, kept: Kept | None = None) -> Response: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Deliver:
         work = self._store.lanes.claim(self._clock(), BATCHING)
         if work is None:
             return False
-        return self._send(work, then=lambda: False)[0]
+        return self._send(work, lambda: False, None)[0]
 
     def serve(self, failing: bool | None, claimed: Callable[[], None], is_leaving: Callable[[], bool]) -> bool:
         """Send from the lane that has been due longest until nothing in it is due, or others have waited long enough;
@@ -112,9 +113,11 @@ class Deliver:
             return left > 0 and not failing and not is_leaving()
 
         recorded = True
-        while work is not None:
-            left -= 1
-            recorded, work = self._send(work, then)
+        with contextlib.closing(Kept()) as kept:
+            while work is not None:
+                left -= 1
+                # Most come alone: the first has a connection to itself, which ends with it.
+                recorded, work = self._send(work, then, kept if left < IN_A_ROW - 1 else None)
         return recorded
 
     def pull_back(self) -> None:
@@ -131,10 +134,10 @@ class Deliver:
             if earliest < at:
                 self._store.lanes.pull_back(lane, earliest.timestamp())
 
-    def _send(self, work: Work, then: Callable[[], bool]) -> tuple[bool, Work | None]:
-        """Send what is claimed, and record what came of it; whether that could be. If `then` says so by
-        then, also claim what is next in the lane."""
-        exchange = self._exchange(work)
+    def _send(self, work: Work, then: Callable[[], bool], kept: Kept | None) -> tuple[bool, Work | None]:
+        """Send what is claimed, over what is `kept` if that can be, and record what came of it; whether that could be.
+        If `then` says so by then, also claim what is next in the lane."""
+        exchange = self._exchange(work, kept)
         while True:
             try:
                 return True, self._follow(work, exchange, then)
@@ -146,13 +149,13 @@ class Deliver:
                 response = Response(duration=0.0, error_class="protocol", error=bug)
                 # The lane must not stay claimed for ever, nor the request be sent again and again.
                 with contextlib.suppress(Exception):
-                    kept = attempt(_NOWHERE, _NOTHING, response, exchange.started_at, "endpoint disabled")
-                    self._store.lanes.disable(work, kept, now=self._clock(), reason=bug)
+                    shown = attempt(_NOWHERE, _NOTHING, response, exchange.started_at, "endpoint disabled")
+                    self._store.lanes.disable(work, shown, now=self._clock(), reason=bug)
                     return True, None
             if not self._patience():
                 return False, None
 
-    def _exchange(self, work: Work) -> _Exchange:
+    def _exchange(self, work: Work, kept: Kept | None) -> _Exchange:
         started_at = self._clock()
         endpoint = work.endpoint
         request = Request(endpoint.url, (), b"", endpoint.timeout)
@@ -169,7 +172,7 @@ class Deliver:
                 now=datetime.fromtimestamp(started_at, UTC),
                 settings=self.settings,
             )
-            response = self._transport.send(request)
+            response = self._transport.send(request, kept)
         except SecretError as error:
             response = Response(duration=0.0, error_class="secret", error=str(error))
         except BadInput as error:  # from a store that was edited by hand

@@ -171,14 +171,11 @@ class Database:
             raise StateError(f"the store {self.path} {gone if there is None else 'was replaced while it was in use'}")
         try:
             yield
-        except sa.exc.DatabaseError as error:
-            if isinstance(error, (sa.exc.IntegrityError, sa.exc.ProgrammingError)):
+        except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:  # the driver's own come of what is `prepared`
+            cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
+            if isinstance(cause, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
                 raise
-            raise self._error(error.orig) from error
-        except sqlite3.DatabaseError as error:  # of what is `prepared`
-            if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
-                raise
-            raise self._error(error) from error
+            raise self._error(cause) from error
 
     def _error(self, error: BaseException | None) -> StateError:
         """What SQLite says, with what to do about it."""

@@ -64,6 +64,8 @@ class PlainSocket(socket.socket):
     deadline = math.inf
     room: float = math.inf
     """How many bytes more may be read."""
+    at_rest = False
+    """An answer was read to its end, after which another request may follow."""
 
     def recv_into(self, *args: Any) -> int:
         return _in_bounds(self, _in_time(self, super().recv_into, *args))
@@ -77,6 +79,7 @@ class TLSSocket(ssl.SSLSocket):
 
     deadline = math.inf
     room: float = math.inf
+    at_rest = False
 
     def recv_into(self, *args: Any) -> int:
         return _in_bounds(self, _in_time(self, super().recv_into, *args))

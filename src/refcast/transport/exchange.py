@@ -55,8 +55,11 @@ _TOGETHER = 64 * 1024
 logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
 
 
-def fields(host: str, given: Iterable[tuple[str, str]], more: Iterable[tuple[str, str]], size: int) -> HTTPHeaderDict:
-    """A request's headers: those `given`, and those of `more` that are not among them.
+def fields(
+    host: str, given: Iterable[tuple[str, str]], more: Iterable[tuple[str, str]], size: int, *, last: bool
+) -> HTTPHeaderDict:
+    """A request's headers: those `given`, and those of `more` that are not among them. After the `last` request the
+    connection is to be closed.
 
     Raises Failure of the class `protocol` where a header cannot be sent.
     """
@@ -74,16 +77,18 @@ def fields(host: str, given: Iterable[tuple[str, str]], more: Iterable[tuple[str
     for name, value in (*more, ("User-Agent", SKIP_HEADER)):
         headers.setdefault(name, value)
     headers.add("Content-Length", str(size))
-    headers.add("Connection", "close")
+    if last:
+        headers.add("Connection", "close")
     return headers
 
 
 def exchange(adapter: Adapter, connection: Connection, place: str, headers: HTTPHeaderDict, body: bytes) -> Response:
     """POST to `place`, byte for byte as it is written, and return the answer, bounded.
 
-    The caller closes the connection. Raises Failure, and DeadlineError when the time is up before the answer's
-    head is there.
+    The caller closes the connection, or uses it again if it is at rest. Raises Failure, and DeadlineError when the
+    time is up before the answer's head is there.
     """
+    connection.at_rest = False
     connection.room = HEAD_READ
     try:
         answer = adapter.send(_Prepared(connection, place, headers, body), stream=True)
@@ -93,7 +98,11 @@ def exchange(adapter: Adapter, connection: Connection, place: str, headers: HTTP
         raise _failure(error) from None
     connection.room = 2 * BODY_READ  # chunks have lines of their own
     try:
-        return _read(answer)
+        response = _read(answer)
+        # A length or a last chunk has shown where it ends, and neither side is to close now.
+        ended, beneath = answer.raw.closed, answer.raw._original_response
+        connection.at_rest = ended and not response.error and beneath is not None and not beneath.will_close
+        return response
     finally:
         answer.raw.close()
 
@@ -142,6 +151,11 @@ class _Connection(HTTPConnection):
 
     def connect(self) -> None:
         self.sock = self._prepared.connection
+
+    def close(self) -> None:
+        """Let go of the socket, which is the caller's."""
+        self.sock = None
+        super().close()
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         super().putrequest(method, self._prepared.place, *args, **kwargs)
