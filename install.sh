@@ -371,9 +371,17 @@ refcast() { as_user "$venv/bin/refcast" --state "$state" "$@"; }
 
 [ -z "$gitolite" ] || set -- --gitolite ${keep_rc:+"$keep_rc"}
 if [ $# -gt 0 ] && [ ! -e "$state" ]; then
-	mkdir -p "${state%/*}" || die 3 "cannot make the state directory $state: choose another --state"
-	mkdir -m 711 "$state" || die 3 "cannot make the state directory $state: choose another --state"
-	[ -z "$root" ] || chown "$user:$group" "$state"
+	above=${state%/*}
+	above=${above:-/}
+	# Where the user can write, only the user makes it: root could be led astray by a link that comes meanwhile.
+	as_user mkdir -p "$above" 2>/dev/null || mkdir -p "$above" || die 3 "cannot make $above: choose another --state"
+	if ! as_user mkdir -m 711 "$state" 2>/dev/null; then
+		open=$(find "$above" -maxdepth 0 \( ! -uid 0 -o -perm /022 \))
+		if [ -n "$open" ] || ! mkdir -m 711 "$state"; then
+			die 3 "cannot make the state directory $state: choose another --state"
+		fi
+		[ -z "$root" ] || chown -h "$user:$group" "$state"
+	fi
 fi
 problem=0
 if [ -e "$state/spool" ]; then

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,41 @@ class TestRestoring:
         with lock(tmp_path), pytest.raises(StateError, match="worker"):
             restore(copy, tmp_path / FILE)
         assert repositories(tmp_path) == ["/a.git", "/b.git"]
+
+    @pytest.mark.parametrize("moment", range(4))
+    def test_killed_between_two_renames(
+        self, tmp_path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+    ) -> None:
+        """What stands in the store's place is whole at each moment, and nothing with secrets is left beside it."""
+        crashed = tmp_path / "crashed"
+        crashed.mkdir()
+        with Store.open(tmp_path) as store:
+            add(store, "/c.git")
+            for end in ("", "-wal"):  # as after a power cut: what was written last is in the log alone
+                shutil.copy(tmp_path / f"{FILE}{end}", crashed)
+        assert b"/c.git" in (crashed / f"{FILE}-wal").read_bytes()
+        left = iter([moment])
+
+        def until(real: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+            def rename(self: Path, target: Path) -> Path:
+                nonlocal left
+                number = next(left, 0)
+                if number == 0:
+                    raise KeyboardInterrupt
+                left = iter([number - 1])
+                return real(self, target)
+
+            return rename
+
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(Path, "rename", until(Path.rename))
+            patch.setattr(Path, "replace", until(Path.replace))
+            restore(copy, crashed / FILE)
+        assert repositories(crashed) in (["/a.git", "/b.git", "/c.git"], ["/a.git"])
+        assert [path.name for path in crashed.glob(".*")] == []
+        if "/b.git" in repositories(crashed):
+            restore(copy, crashed / FILE)
+        assert repositories(crashed) == ["/a.git"]
 
     def test_a_former_one_from_another_time_is_not_lost(self, tmp_path: Path, copy: Path) -> None:
         restore(copy, tmp_path / FILE)

@@ -42,11 +42,16 @@ def backup(app: App, file: Path, as_json: bool) -> None:
 def restore(app: App, file: Path, as_json: bool) -> None:
     """Put a backup in the store's place. What was there is kept beside it.
 
-    No worker may run: stop the service first. A worker that a push has started is ended.
+    No worker may run: stop the service first. A worker that a push has started makes room, and is started anew.
     """
     installing.create_state(app.state)
-    if (pid := worker.running(app.state)) is not None and is_on_demand(pid):
+    on_demand = (pid := worker.running(app.state)) is not None and is_on_demand(pid)
+    if on_demand:
         end_on_demand(app.state)
-    kept = put_back(file, app.state / FILE)
+    try:
+        kept = put_back(file, app.state / FILE)
+    finally:
+        if on_demand:
+            app.wake()
     words = f"restored from {safe(str(file))}" + (f"; what was there is in {safe(str(kept))}" if kept else "")
     say({"restored": str(file), "kept": str(kept) if kept else None}, as_json, words)

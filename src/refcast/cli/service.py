@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import pwd
+import os
 import sys
 from pathlib import Path
 
 import click
 
 from refcast.cli.common import App, json_option, pass_app, safe, say
-from refcast.service import Manager, Unit, unit_of
+from refcast.service import Manager, Unit, account, unit_of
 
 
 @click.group()
@@ -36,9 +36,7 @@ def service_install(app: App, name: str | None, renew: bool, as_json: bool) -> N
     done = manager.install(unit, name)
     words = f"{manager.directory / done}.service: runs{f' as {unit.user}' if unit.user else ''}"
     facts: dict[str, object] = {"service": done, "unit": str(manager.directory / f"{done}.service")}
-    lingers = (
-        bool(unit.user) or (Path("/var/lib/systemd/linger") / pwd.getpwuid(app.state.stat().st_uid).pw_name).exists()
-    )
+    lingers = bool(unit.user) or (Path("/var/lib/systemd/linger") / account(os.geteuid())).exists()
     if not lingers:
         words += "\nit ends when you log out; to have it run always: loginctl enable-linger"
     say(facts | {"user": unit.user or None, "from_boot": lingers}, as_json, safe_lines(words))

@@ -18,7 +18,7 @@ from refcast.errors import BadInput, RefcastError, StateError
 from refcast.service.taking_over import end_on_demand, is_on_demand
 from refcast.service.unit import Unit
 
-__all__ = ["Manager", "Unit", "end_on_demand", "is_on_demand", "unit_of"]
+__all__ = ["Manager", "Unit", "account", "end_on_demand", "is_on_demand", "unit_of"]
 
 DEFAULT = "refcast"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
@@ -36,10 +36,11 @@ def unit_of(state: Path) -> Unit:
         if owner != os.geteuid():
             raise StateError(f"the state directory {state} belongs to user {owner}: run this as root, or as that user")
         return Unit(state, Path(sys.executable))
-    return Unit(state, Path(sys.executable), _account(owner))
+    return Unit(state, Path(sys.executable), account(owner))
 
 
-def _account(uid: int) -> str:
+def account(uid: int) -> str:
+    """The name of an account as a unit can have it: its number where there is none, or an odd one."""
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:

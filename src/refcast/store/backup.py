@@ -46,9 +46,10 @@ def restore(source: Path, store: Path) -> Path | None:
 
     No worker may run. Raises BadInput if the copy is none of a store, or of a later version; StateError."""
     check(source)
-    with no_worker(store, "is to be replaced"):
+    why = "is to be replaced, but a worker runs: stop it first; one that is a service with `systemctl stop refcast`"
+    with no_worker(store, why):
+        new = store.with_name(f".{store.name}.restoring")
         try:
-            new = store.with_name(f".{store.name}.restoring")
             new.unlink(missing_ok=True)
             back_up(source, new)
             kept = _keep(store)
@@ -56,6 +57,9 @@ def restore(source: Path, store: Path) -> Path | None:
             _flush(store.parent)
         except OSError as error:
             raise StateError(f"cannot restore {store}: {error.strerror}; run this as its owner") from error
+        finally:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)  # secrets are in it
     return kept
 
 
@@ -64,14 +68,25 @@ def _keep(store: Path) -> Path | None:
     if not store.exists():
         return None
     kept = store.with_name(f"{store.name}.before-restore")
-    if os.path.lexists(kept):
+    if os.path.lexists(kept) and not (kept.exists() and kept.samefile(store)):  # else a restore was killed here
         raise StateError(f"{kept} is there from another time: move it away, then restore again")
-    # As they are, and unopened: SQLite would throw away the log of a store that is damaged.
-    os.link(store, kept)
+    _write_log_back(store)
+    if not kept.exists():
+        os.link(store, kept)
     for end in _BESIDE:
         with contextlib.suppress(FileNotFoundError):
             store.with_name(store.name + end).rename(kept.with_name(kept.name + end))
     return kept
+
+
+def _write_log_back(store: Path) -> None:
+    """Have all of a store be in its one file: whoever is killed between two renames must not leave it without its log.
+
+    One that is damaged stays as it is: SQLite would throw its log away."""
+    with contextlib.suppress(BadInput, sqlite3.Error):
+        check(store)
+        with contextlib.closing(_open(store, "rw")) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def check(copy: Path) -> None:

@@ -89,7 +89,11 @@ class Database:
                     f"{self.path} is of version {version}, this refcast knows {schema.VERSION}: upgrade refcast"
                 )
             elif int(version) < schema.VERSION:
-                with no_worker(self.path, f"is of version {version}, and has to become {schema.VERSION}"):
+                with no_worker(
+                    self.path,
+                    f"is of version {version}, and has to become {schema.VERSION}, but a worker of the program before "
+                    "still runs: end it with `refcast upgrade`; one that is a service with `systemctl restart refcast`",
+                ):
                     upgrade(connection, int(version), schema.VERSION)
                     schema.metadata.create_all(connection)
                     changed = sa.update(schema.meta).where(schema.meta.c.key == "version")

@@ -66,7 +66,8 @@ def upgrade(connection: sa.Connection, version: int, to: int) -> None:
 
 @contextmanager
 def no_worker(store: Path, why: str) -> Iterator[None]:
-    """Within it no worker runs for a store, nor starts. Raises StateError, saying `why` that has to be, if one does."""
+    """Within it no worker runs for a store, nor starts. Raises StateError if one does, saying `why` it
+    must not, and what ends it."""
     try:
         descriptor = os.open(store.with_name(WORKER_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -75,9 +76,6 @@ def no_worker(store: Path, why: str) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise StateError(
-            f"the store {store} {why}, but a worker of the program before still runs: end it with `refcast upgrade`; "
-            "one that is a service with `systemctl restart refcast`"
-        ) from None
+        raise StateError(f"the store {store} {why}") from None
     finally:
         os.close(descriptor)
