@@ -88,8 +88,9 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with machine(tmp_path_factory.mktemp("systemd")) as there, Receiver() as receiver:
-        for name in ("git", "bob"):
-            there.run("useradd", "--create-home", "--user-group", name)
+        for name, uid in (("git", "64001"), ("bob", "64002")):
+            # Numbers of their own: other tests kill what runs under those of the accounts that they have made.
+            there.run("useradd", "--create-home", "--user-group", "--uid", uid, name)
         there.run("git", "config", "--system", "user.name", "ann")
         there.run("git", "config", "--system", "user.email", "ann@example.org")
         there.run("install", "-d", "-o", "git", "/srv/git/team")
@@ -316,6 +317,9 @@ class TestOneOwnAccount:
             "User=bob",
             "Delegate=yes",
             "ExecStart=/lib/systemd/systemd --user",
+            # It has no exit.target here to reach, and would be waited for: this has it end at once (systemd(1)).
+            "KillMode=mixed",
+            "KillSignal=SIGRTMIN+24",
             *lines,
         ]
         there.at("/etc/systemd/system/manager.service").write_text("\n".join(service))
