@@ -72,6 +72,30 @@ class TestInstalling:
         assert sites.covered_roots(server.state) == (str(tmp_path), str(other))
         other.rmdir()
 
+    def test_a_directory_is_taken_away_and_the_others_stay(self, server: Server, tmp_path: Path) -> None:
+        other = tmp_path.parent / f"{tmp_path.name}-other"
+        other.mkdir()
+        system(server)
+        before = (server.root / "etc" / "gitconfig").read_bytes()
+        server.refcast("install", "--system", "--all", str(other))
+        refused = server.refcast("uninstall", "--system", "--all", "/no/such", check=False)
+        assert (refused.returncode, "is not one of the directories" in refused.stderr) == (2, True)
+        other.rmdir()
+        assert "as before" in server.refcast("uninstall", "--system", "--all", str(other)).stdout
+        assert (server.root / "etc" / "gitconfig").read_bytes() == before
+        assert sites.covered_roots(server.state) == (str(tmp_path),)
+        server.push("main")
+        assert len(server.entries()) == 1
+
+    @pytest.mark.parametrize("intent", install.INTENTS)
+    def test_what_is_damaged_is_mended_with_the_intent_that_was_chosen(self, server: Server, intent: str) -> None:
+        system(server, "--intent", intent)
+        hooks = server.root / "etc" / "refcast" / "hooks"
+        before = tree(hooks)
+        (hooks / f"{intent}.before-refcast").unlink()
+        system(server)
+        assert tree(hooks) == before
+
     def test_elsewhere_nothing_changes(self, server: Server) -> None:
         inside = server.root / "srv"
         inside.mkdir()
