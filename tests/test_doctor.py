@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -160,6 +161,36 @@ def box_of_another(house: House, bits: int = 0o2770, group: int = 0) -> None:
     box.chmod(bits)
 
 
+def closed_to_those_who_push(house: House) -> None:
+    house.run_in("install", "--front-end", "daemon")
+    house.spool.chmod(0o700)
+
+
+def front_end_without_account(house: House) -> None:
+    house.run_in("install", "--front-end", str(STRANGER))
+
+
+def facts(bits: int = 0o644, owner: int = 0) -> Callable[[House], None]:
+    def make(house: House) -> None:
+        house.run_in("install", "--front-end", "daemon")
+        (house.state / "site.json").chmod(bits)
+        os.chown(house.state / "site.json", owner or os.geteuid(), -1)
+
+    return make
+
+
+def not_believed(house: House, at: float = 0) -> None:
+    box_of_another(house)
+    path = house.spool / str(STRANGER) / DEAD
+    fields = ["refcast 1 push", f"id={uuid.uuid4()}", f"repository={house.bare}"]
+    fields += [f"updates={'0' * 40} {'1' * 40} refs/heads/x\n", "end"]
+    path.write_bytes(b"".join(one.encode() + b"\0" for one in fields))
+    path.chmod(0o660)
+    os.chown(path, STRANGER, -1)
+    os.utime(path, (time.time() - at, time.time() - at))
+    house.run_in("worker", "--drain", code=-1)
+
+
 def squatted(house: House) -> None:
     (house.spool / str(STRANGER)).mkdir()
     (house.spool / str(STRANGER) / "1-1.push").touch()
@@ -255,6 +286,62 @@ def earlier_link(house: House) -> None:
     target.unlink()
 
 
+def earlier_pre_receive(house: House) -> None:
+    house.run_in("uninstall", str(house.bare))
+    house.hook("pre-receive", "exit 0")
+    house.install(intent="pre-receive")
+    (house.bare / "hooks" / "pre-receive.before-refcast").chmod(0o644)
+
+
+def system(house: House) -> Path:
+    """All repositories below `srv` are covered; git's configuration for the whole machine."""
+    config, srv = house.root / "etc" / "gitconfig", house.root / "srv"
+    config.parent.mkdir()
+    house.environment |= {"GIT_CONFIG_NOSYSTEM": "0", "GIT_CONFIG_SYSTEM": str(config)}
+    house.run("git", "init", "-q", "--bare", srv / "a.git")
+    house.run_in("install", "--system", "--all", str(srv))
+    return config
+
+
+def covered(house: House, break_it: Callable[[Path], object]) -> None:
+    """The hooks for all repositories, and what somebody does to them."""
+    config = system(house)
+    assert house.examine() == []
+    break_it(config.parent / "refcast" / "hooks")
+
+
+def without_lines(house: House) -> None:
+    system(house).write_text("")
+
+
+def unreadable_config(house: House) -> None:
+    system(house).chmod(0o600)
+
+
+def covered_and_gone(house: House) -> None:
+    system(house)
+    other = house.root / "other"
+    other.mkdir()
+    house.run_in("install", "--system", "--all", str(other))
+    other.rmdir()
+
+
+def own_hooks_path(house: House) -> None:
+    system(house)
+    house.run("git", "-C", house.root / "srv" / "a.git", "config", "core.hooksPath", "mine")
+
+
+def new_with_hooks_path(house: House) -> None:
+    system(house)
+    house.run("git", "init", "-q", "--bare", house.root / "srv" / "b.git")
+    house.run("git", "-C", house.root / "srv" / "b.git", "config", "core.hooksPath", "mine")
+
+
+def own_push_options(house: House) -> None:
+    system(house)
+    house.run("git", "-C", house.root / "srv" / "a.git", "config", "receive.advertisePushOptions", "false")
+
+
 def no_push_options(house: House) -> None:
     house.run("git", "-C", house.bare, "config", "receive.advertisePushOptions", "false")
 
@@ -340,9 +427,22 @@ KINDS = [
     Kind("no spool", no_spool, "pushes are not announced"),
     Kind("a closed directory in the spool", mode(f"spool/{os.geteuid()}", 0o700), "is not announced"),
     Kind("a box of another, closed", lambda house: box_of_another(house, 0o700), "is not announced", root=True),
-    Kind("a box of another group", lambda house: box_of_another(house, group=STRANGER), "worker's group", root=True),
-    Kind("a squatted directory", squatted, f"is not a directory of user {STRANGER}"),
-    Kind("a squatting link", squatted_by_a_link, f"is not a directory of user {STRANGER}"),
+    Kind(
+        "a box of another group", lambda house: box_of_another(house, group=STRANGER), "another group than", root=True
+    ),
+    Kind("a squatted directory", squatted, f"pushes by user {STRANGER} are not announced"),
+    Kind("a squatting link", squatted_by_a_link, f"pushes by user {STRANGER} are not announced"),
+    Kind("a spool that others need", closed_to_those_who_push, "is closed to them"),
+    Kind("a front end without an account", front_end_without_account, "has no account here", warning=True),
+    Kind("front ends that others can change", facts(0o666), "it decides who is believed"),
+    Kind("front ends of another", facts(owner=STRANGER), f"belongs to user {STRANGER}", root=True),
+    Kind("a record that is not believed", not_believed, f"user {STRANGER} may not write", root=True),
+    Kind(
+        "one that has not been for long",
+        lambda house: not_believed(house, 2 * DAY),
+        f"user {STRANGER} may not",
+        root=True,
+    ),
     Kind("no way to the spool", no_way, "lets no other user through", root=True),
     Kind("a record open to others", open_record, "has mode 666, not 660"),
     Kind("a push that ended half-way", ended_half_way, "ended half-way more than a day ago"),
@@ -363,7 +463,25 @@ KINDS = [
     Kind("a repository that is gone", lambda house: house.bare.rename(house.root / "gone"), "is gone; put it back"),
     Kind("an earlier hook that is not run", earlier_hook, "so it is not run", warning=True),
     Kind("an earlier hook that is gone", earlier_link, "leads nowhere", warning=True),
+    Kind("an earlier pre-receive", earlier_pre_receive, "pre-receive.before-refcast, the hook that", warning=True),
     Kind("no push options", no_push_options, "takes no push options", warning=True),
+    Kind("all hooks for all are gone", lambda house: covered(house, shutil.rmtree), "more are missing"),
+    Kind(
+        "a hook for all is changed",
+        lambda house: covered(house, lambda hooks: (hooks / "update").chmod(0o744)),
+        "update is",
+    ),
+    Kind(
+        "hooks that pushers cannot reach",
+        lambda house: covered(house, lambda hooks: hooks.chmod(0o700)),
+        "by everybody",
+    ),
+    Kind("nothing leads to the hooks for all", without_lines, "has no lines of refcast's"),
+    Kind("a configuration that pushers cannot read", unreadable_config, "cannot be read by everybody"),
+    Kind("a covered directory that is gone", covered_and_gone, "is gone; put it back"),
+    Kind("hooks of its own", own_hooks_path, "takes its hooks from"),
+    Kind("hooks of its own in a new one", new_with_hooks_path, "takes its hooks from", warning=True),
+    Kind("no push options of its own", own_push_options, "takes no push options", warning=True),
     Kind("a repository that was not swept", not_swept, "could not be swept: it could not be read"),
     Kind("an uncovered repository", below_a_root, "is not covered", warning=True),
     Kind("many of them", lambda house: below_a_root(house, 7), "7 repositories", warning=True),
@@ -403,6 +521,16 @@ def test_one_in_good_health(house: House) -> None:
     result = house.run_in("doctor")
     assert result.stdout == f"checks: {len(doctor.CHECKS)}, all is well; problems: 0\n"
     assert house.receiver.book == [], "nothing is sent"
+
+
+def test_status_starts_no_process_for_each_repository(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    system(house)
+
+    def place(repository: Path) -> None:
+        raise AssertionError(f"git was asked of {repository}")
+
+    monkeypatch.setattr(sys.modules["refcast.install.checking"], "place", place)
+    house.run_in("status")
 
 
 def test_nothing_is_changed(house: House) -> None:
@@ -474,6 +602,12 @@ def sha256(house: House) -> None:
     house.settings(f'roots = ["{house.root}/more"]\n')
 
 
+def foreign_and_earlier(house: House) -> None:
+    earlier_hook(house)
+    (house.bare / "hooks" / "update.before-refcast").chmod(0o755)
+    foreign_hook(house)
+
+
 def spoiled(house: House) -> None:
     (house.bare / "HEAD").unlink()
 
@@ -530,6 +664,13 @@ SENTENCES = [
     Sentence("a clock that leapt", leapt, "the clock has leapt", "`date`"),
     Sentence("a record without its repository", trying_again, "no repository /no/such.git", "tried again every minute"),
     Sentence("SHA-256", sha256, "sha256", "cannot be announced", warning=True),
+    Sentence("a foreign hook and an earlier one", foreign_and_earlier, "is not refcast's", "that you do not need"),
+    Sentence(
+        "damaged front ends",
+        lambda house: (house.state / "site.json").write_text("{"),
+        "cannot be understood",
+        "--front-end USER",
+    ),
     Sentence("a spoiled repository", spoiled, "not a repository that git can read", "mend the repository"),
     Sentence("a missing root", lambda house: house.settings('roots = ["/no/such"]\n'), "/no/such", "mend `roots`"),
     Sentence(

@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import stat
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from receiver import Receiver
+from servers import DEAD
 from servers_gitolite import Gitolite, gitolite, need_gitolite
 
 ROOT = Path(__file__).parents[1]
@@ -155,6 +159,7 @@ class TestThePage:
         endpoints = endpoints.replace("https://deploy.example.org/hook", f"{receiver.url}deploy")
         wild = "repo team/[a-z]+/..*\n    C = @all\n    RW+ = CREATOR\n"
         server.configure(BEGINNING + endpoints + wild, "ann", "bob", "carol")
+        assert problems(server) == []  # though team/site is new, and not watched yet
         pushed = server.push("ann", "team/site", "-o", "ci.skip", "main")
         assert "refcast" not in pushed.stderr
         for path in ("/ci", "/deploy"):
@@ -180,6 +185,8 @@ class TestThePage:
             server.rc, server.rc.read_text().replace("# 'repo-specific-hooks'", "'repo-specific-hooks'"), 0o600
         )
         ran = server.home / "mailed"
+        (told,) = problems(server)
+        assert "has repo-specific-hooks now" in told["what"]
         server.write(server.home / "local/hooks/repo-specific/mail", f"#!/bin/sh\ncat >>{ran}\n")
         (specific,) = blocks("Repo-specific hooks", "conf")
         alone = specific.replace("refcast-post-receive ", "")
@@ -201,10 +208,13 @@ class TestThePage:
         names = [one["repository"]["name"] for one in of(receiver, "/ci", 6)]  # type: ignore[index]
         assert names[-1] == "app"
         assert ran.read_text().count("refs/heads/main") == 1
+        (server.repositories / "testing.git/hooks/pre-receive").unlink()
+        mend(server, "is not gitolite's link")  # and team/app has its hooks still
 
         # Wild repositories come and go.
         (server.repositories / "team/bob/thing.git").rename(server.root / "thing.git")
         assert server.refcast("status").returncode == 0
+        assert problems(server) == []
 
         # Upgrade
         (upgraded,) = follow(server, receiver, "Upgrade")
@@ -368,6 +378,96 @@ class TestRefused:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert "hosts no gitolite" in done.stderr
+
+
+def problems(server: Gitolite) -> list[dict[str, Any]]:
+    said = server.refcast("doctor", "--offline", "--json", "--all", server.repositories, check=False).stdout
+    found: list[dict[str, Any]] = json.loads(said)["problems"]
+    return [one for one in found if one["check"] != "endpoints"]
+
+
+def mend(server: Gitolite, says: str) -> None:
+    """There is one problem, which says this; its line, in a shell of the hosting user, mends it."""
+    (one,) = problems(server)
+    assert says in one["what"]
+    assert one["is_command"], one
+    server.as_user("sh", "-c", one["mend"])
+    assert problems(server) == []
+
+
+@pytest.fixture(scope="class")
+def healthy(shared: Gitolite) -> Iterator[Gitolite]:
+    """It, with refcast installed for several tests, each of which mends what it breaks."""
+    before, rc = tree(shared.home), shared.rc.read_text()
+    shared.refcast("install", "--gitolite")
+    yield shared
+    assert problems(shared) == []
+    shared.refcast("uninstall", "--gitolite")
+    shared.write(shared.rc, rc, 0o600)
+    assert tree(shared.home) == before
+
+
+class TestDoctor:
+    """What it knows of a gitolite."""
+
+    def test_a_common_hook(self, healthy: Gitolite) -> None:
+        hook = healthy.home / "local/hooks/common/post-receive"
+        hook.write_text(hook.read_text() + "# mine\n")
+        mend(healthy, "post-receive is of another version")
+
+    def test_a_hook_by_hand_is_kept(self, healthy: Gitolite) -> None:
+        hooks = healthy.repositories / "testing.git/hooks"
+        (hooks / "post-receive").unlink()
+        healthy.write(hooks / "post-receive", f"#!/bin/sh\ncat >>{healthy.home}/seen\n")
+        mend(healthy, "is not gitolite's link")
+        healthy.push("ann", "testing")
+        assert "refs/heads/main" in (healthy.home / "seen").read_text()
+        (healthy.home / "seen").unlink()
+        # A second one cannot be kept as well.
+        (hooks / "post-receive").unlink()
+        healthy.write(hooks / "post-receive", "#!/bin/sh\n")
+        (one,) = problems(healthy)
+        assert one["mend"].startswith("move it away, or into ")
+        (hooks / "post-receive").rename(healthy.root / "away")
+        mend(healthy, "is not gitolite's link")
+        (hooks / "post-receive.before-refcast").unlink()
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_a_line_of_the_rc(self, healthy: Gitolite, which: int) -> None:
+        (lines,) = blocks("What is installed", "perl")
+        rc = healthy.rc.read_text()
+        healthy.rc.write_text(rc.replace(lines.splitlines(keepends=True)[which], ""))
+        mend(healthy, f"lacks `{lines.splitlines()[which]}`")
+        assert sorted(healthy.rc.read_text().splitlines()) == sorted(rc.splitlines())
+
+    def test_another_directory_of_local_code(self, healthy: Gitolite) -> None:
+        rc = healthy.rc.read_text()
+        healthy.rc.write_text(rc.replace('= "$ENV{HOME}/local";', '= "$ENV{HOME}/elsewhere";'))
+        mend(healthy, "names ")
+        healthy.rc.write_text(rc)
+        healthy.refcast("install", "--gitolite")
+        shutil.rmtree(healthy.home / "elsewhere")
+
+    def test_a_record_of_a_repository_that_its_user_removed(self, healthy: Gitolite) -> None:
+        box = next(healthy.state.glob("spool/*"))
+        fields = ["refcast 1 push", f"id={uuid.uuid4()}", f"repository={healthy.repositories}/team/gone.git"]
+        fields += [f"updates={'0' * 40} {'1' * 40} refs/heads/x\n", "end"]
+        healthy.write(box / DEAD, "".join(f"{field}\0" for field in fields), 0o660)
+        shutil.chown(box / DEAD, healthy.user, healthy.user)
+        healthy.refcast("worker", "--drain", check=False)
+        mend(healthy, "gitolite's users have removed it")
+
+    def test_push_options(self, healthy: Gitolite) -> None:
+        (healthy.home / ".gitconfig").write_text(
+            "# refcast made this file, and removes it again where nothing else is in it\n"
+        )
+        mend(healthy, "take no push options")
+        config = healthy.repositories / "testing.git/config"
+        was = config.read_text()
+        healthy.as_user("git", "config", "--file", config, "receive.advertisePushOptions", "false")
+        (one,) = problems(healthy)
+        assert (one["severity"], "out of gitolite.conf" in one["mend"]) == ("warning", True)
+        config.write_text(was)
 
 
 def test_no_account_is_left(program: Path) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,8 +89,9 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with machine(tmp_path_factory.mktemp("systemd")) as there, Receiver() as receiver:
-        for name in ("git", "bob"):
-            there.run("useradd", "--create-home", "--user-group", name)
+        for name, uid in (("git", "64001"), ("bob", "64002")):
+            # Numbers of their own: other tests kill what runs under those of the accounts that they have made.
+            there.run("useradd", "--create-home", "--user-group", "--uid", uid, name)
         there.run("git", "config", "--system", "user.name", "ann")
         there.run("git", "config", "--system", "user.email", "ann@example.org")
         there.run("install", "-d", "-o", "git", "/srv/git/team")
@@ -207,6 +209,73 @@ class TestService:
         installed.refcast("install", REPOSITORY)
 
 
+def problems(run: Callable[..., subprocess.CompletedProcess[str]]) -> list[dict[str, Any]]:
+    """What the doctor says of the service, and of the worker."""
+    said = run("refcast", "doctor", "--offline", "--json", check=False)
+    assert said.stdout, said.stderr
+    return [one for one in json.loads(said.stdout)["problems"] if one["check"] in ("service", "worker")]
+
+
+class TestDoctor:
+    """That of the owner of the state directory, about root's unit. No systemctl answers this user here."""
+
+    def mend(self, site: Site, says: str, line: str) -> None:
+        (one,) = problems(site.as_git)
+        assert says in one["what"]
+        assert re.fullmatch(line, one["mend"]), one
+        # There is no sudo here, and root runs it.
+        site.machine.run("sh", "-c", one["mend"].replace("sudo ", ""))
+        wait_for(lambda: problems(site.as_git) == [])
+        assert site.machine.show("refcast", "ActiveState") == "active"
+
+    @pytest.mark.parametrize(
+        ("old", "new", "says"),
+        [
+            ("RestartSec=10", "RestartSec=11", f"{UNIT} is of another version"),
+            ("ExecStart=/", "ExecStart=/gone/", f"{UNIT} is for a program that is gone, /gone/"),
+        ],
+    )
+    def test_another_unit(self, installed: Site, old: str, new: str, says: str) -> None:
+        file = installed.machine.at(UNIT)
+        text = file.read_text()
+        file.write_text(text.replace(old, new))
+        self.mend(installed, says, f"sudo /\\S+refcast --state {STATE} service install --name refcast")
+        assert file.read_text() == text
+
+    def test_not_enabled(self, installed: Site) -> None:
+        installed.machine.run("systemctl", "disable", "refcast")
+        self.mend(installed, "is not enabled", "sudo systemctl enable refcast")
+        assert installed.machine.run("systemctl", "is-enabled", "refcast").stdout == "enabled\n"
+
+    def test_an_older_worker(self, installed: Site) -> None:
+        installed.machine.at(f"{STATE}/worker.lock").write_text("0.0.1")
+        said = installed.refcast("upgrade").stdout
+        assert f"runs (pid {installed.worker()}): sudo systemctl restart refcast\n" in said
+        self.mend(installed, "is of version 0.0.1", "sudo systemctl restart refcast")
+
+    def test_stopped(self, installed: Site) -> None:
+        installed.machine.run("systemctl", "stop", "refcast")
+        self.mend(installed, "and no worker runs", "sudo systemctl restart refcast")
+
+    def test_a_worker_that_a_push_has_started_has_its_place(self, installed: Site) -> None:
+        installed.machine.run("systemctl", "stop", "refcast")
+        installed.receiver.hold()  # so that it stays
+        installed.push()
+        wait_for(lambda: installed.worker_now() != 0)
+        (one,) = problems(installed.as_git)
+        assert "a worker that a push has started has its place" in one["what"]
+        installed.receiver.release()
+        self.mend(installed, "does not run", "sudo systemctl restart refcast")
+        assert installed.arrived() == installed.pushed
+
+    def test_another_worker_has_its_place(self, installed: Site) -> None:
+        installed.machine.run("systemctl", "stop", "refcast")
+        installed.as_git("sh", "-c", "refcast worker >/dev/null 2>&1 &")
+        wait_for(lambda: installed.worker_now() != 0)
+        line = "kill [0-9]+ && sudo systemctl --no-block restart refcast"
+        self.mend(installed, "another worker runs in its place", line)
+
+
 class TestUpgrading:
     @pytest.mark.parametrize("kind", ["a service", "on demand"])
     def test_while_pushes_arrive_nothing_is_lost_or_doubled(self, installed: Site, tmp_path: Path, kind: str) -> None:
@@ -316,6 +385,9 @@ class TestOneOwnAccount:
             "User=bob",
             "Delegate=yes",
             "ExecStart=/lib/systemd/systemd --user",
+            # It has no exit.target here to reach, and would be waited for: this has it end at once (systemd(1)).
+            "KillMode=mixed",
+            "KillSignal=SIGRTMIN+24",
             *lines,
         ]
         there.at("/etc/systemd/system/manager.service").write_text("\n".join(service))
@@ -336,6 +408,11 @@ class TestOneOwnAccount:
         assert "loginctl enable-linger" in said
         assert bob("systemctl", "--user", "is-active", "refcast").stdout == "active\n"
         assert ", version " in bob("refcast", "status").stdout
+        bob("systemctl", "--user", "stop", "refcast")
+        (one,) = problems(bob)
+        assert one["mend"] == "systemctl --user restart refcast"
+        bob("sh", "-c", one["mend"])
+        assert problems(bob) == []
         assert bob("refcast", "service", "remove").stdout == "refcast.service: removed\n"
         assert bob("systemctl", "--user", "is-active", "refcast", check=False).stdout == "inactive\n"
         assert bob("find", "/home/bob/.config", "-type", "f").stdout == ""

@@ -5,6 +5,7 @@ The tests make accounts, so they run in one process.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -235,6 +237,114 @@ class TestThePage:
         finally:
             host.root_runs("groupdel", group)
             del host.people.names["spool"]
+
+
+SUDO = """#!/bin/sh
+[ "$1" = -u ] || exec "$@"
+user=$(getent passwd "${2#?}" | cut -d: -f1)
+shift 2
+exec runuser -u "$user" -- "$@"
+"""
+"""What sudo does with the lines that the doctor prints, for root, who runs them here."""
+
+
+class TestDoctor:
+    """That of the worker's user, who is not root. What root must do is printed with `sudo`."""
+
+    def problems(self, host: Host) -> list[dict[str, Any]]:
+        said = host.run("refcast", "refcast", "doctor", "--offline", "--json", check=False)
+        assert said.stdout, said.stderr
+        found: list[dict[str, Any]] = json.loads(said.stdout)["problems"]
+        return found
+
+    def mend(self, host: Host, says: str, *, by_root: bool, rounds: int = 1, entails: bool = False) -> None:
+        """There is one problem, which says this, but for what it `entails`. Its line mends it; with more `rounds`, what
+        that brings up as well."""
+        sudo = host.root / "sudo"
+        sudo.write_text(SUDO)
+        sudo.chmod(0o755)
+        first, *found = self.problems(host)
+        assert says in first["what"]
+        assert entails or not found
+        found = [first]
+        for _ in range(rounds):
+            for one in found:
+                assert one["is_command"], one
+                assert one["mend"].startswith("sudo ") == by_root, one
+                if by_root:
+                    host.root_runs("sh", "-c", f"PATH={host.root}:$PATH\n{one['mend']}")
+                else:
+                    host.run("refcast", "sh", "-c", one["mend"])
+            found = self.problems(host)
+        assert found == []
+
+    def test_the_machine(self, host: Host) -> None:
+        host.ready()
+        assert self.problems(host) == []
+        config = host.git_config
+        text = config.read_bytes()
+        config.chmod(0o600)
+        self.mend(host, f"{config} cannot be read by everybody", by_root=True, entails=True)
+        config.write_text("[safe]\n\tdirectory = *\n")
+        self.mend(host, "has no lines of refcast's", by_root=True)
+        config.write_bytes(text)
+
+        other = host.root / "other"
+        other.mkdir()
+        host.root_runs("refcast", "install", "--system", "--all", other)
+        other.rmdir()
+        self.mend(host, f"{other}, below which", by_root=True)
+        assert config.read_bytes() == text
+
+        host.root_runs("git", "config", "--file", host.site / "config", "receive.advertisePushOptions", "false")
+        os.chown(host.site / "config", host.people.uid("ann"), host.people.group_id)
+        self.mend(host, f"{host.site} takes no push options", by_root=True)
+        assert (host.site / "config").stat().st_uid == host.people.uid("ann")
+
+        own = host.srv / "own.git"
+        host.run("ben", "git", "init", "-q", "--bare", own)
+        host.run("ben", "git", "-C", own, "config", "core.hooksPath", "/nonexistent/hooks")
+        (one,) = self.problems(host)
+        assert "whoever owns it must unset that" in one["mend"]
+
+    def test_people(self, host: Host) -> None:
+        host.ready()
+        host.push("ann", "main")
+        host.deliver()
+        spool, worker = host.state / "spool", host.people.names["refcast"]
+        os.chown(spool / str(host.people.uid("ann")), -1, 0)
+        self.mend(host, "has another group than", by_root=True)
+
+        host.people.add("web")
+        uid = host.people.uid("web")
+        host.run("refcast", "refcast", "install", "--front-end", host.people.names["web"])
+        assert self.problems(host) == []
+        host.root_runs("userdel", host.people.names.pop("web"))
+        self.mend(host, f"the front end {uid} has no account", by_root=False)
+
+        host.forge("eve", host.site, f"{host.tip()} {ZERO} refs/heads/main")
+        host.deliver()
+        self.mend(host, f"user {host.people.uid('eve')} may not write", by_root=False)
+
+        # A worker that stays, of before its user had the group that the spool gets.
+        host.receiver.answers([500])
+        host.push("ann", "main")
+        host.run("refcast", "refcast", "worker", "--background")
+        host.receiver.wait_for(2)
+        group = host.people.plan("spool")
+        host.root_runs("groupadd", "--system", group)
+        try:
+            host.root_runs("usermod", "-aG", group, worker)
+            host.root_runs("chgrp", "-R", group, spool)
+            self.mend(host, "before it was in the group of the spool", by_root=False)
+            # Somebody joins that group, and there is no other; then it is closed.
+            for name in (group, worker):
+                host.root_runs("usermod", "-aG", name, host.people.names["eve"])
+            self.mend(host, f"{host.people.names['eve']} can read and forge", by_root=True, rounds=2)
+        finally:
+            host.root_runs("groupdel", group)
+            del host.people.names["spool"]
+            host.root_runs("sh", "-c", "! getent group refcast-spool >/dev/null || groupdel refcast-spool")
 
 
 class TestHostile:

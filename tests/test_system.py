@@ -72,6 +72,30 @@ class TestInstalling:
         assert sites.covered_roots(server.state) == (str(tmp_path), str(other))
         other.rmdir()
 
+    def test_a_directory_is_taken_away_and_the_others_stay(self, server: Server, tmp_path: Path) -> None:
+        other = tmp_path.parent / f"{tmp_path.name}-other"
+        other.mkdir()
+        system(server)
+        before = (server.root / "etc" / "gitconfig").read_bytes()
+        server.refcast("install", "--system", "--all", str(other))
+        refused = server.refcast("uninstall", "--system", "--all", "/no/such", check=False)
+        assert (refused.returncode, "is not one of the directories" in refused.stderr) == (2, True)
+        other.rmdir()
+        assert "as before" in server.refcast("uninstall", "--system", "--all", str(other)).stdout
+        assert (server.root / "etc" / "gitconfig").read_bytes() == before
+        assert sites.covered_roots(server.state) == (str(tmp_path),)
+        server.push("main")
+        assert len(server.entries()) == 1
+
+    @pytest.mark.parametrize("intent", install.INTENTS)
+    def test_what_is_damaged_is_mended_with_the_intent_that_was_chosen(self, server: Server, intent: str) -> None:
+        system(server, "--intent", intent)
+        hooks = server.root / "etc" / "refcast" / "hooks"
+        before = tree(hooks)
+        (hooks / f"{intent}.before-refcast").unlink()
+        system(server)
+        assert tree(hooks) == before
+
     def test_elsewhere_nothing_changes(self, server: Server) -> None:
         inside = server.root / "srv"
         inside.mkdir()
@@ -91,6 +115,29 @@ class TestInstalling:
         server.push("main")
         assert server.entries() == []
         assert "gone" not in server.refcast("status", check=False).stdout
+
+    def test_a_push_under_way_still_runs_the_repository_s_own_hooks(self, server: Server) -> None:
+        """It has begun before, and would be let in by nobody's leave."""
+        etc, gate = server.root / "etc", server.root / "gate"
+        before = tree(etc)
+        server.hook("update", f'[ -e "{gate}.reached" ] || {{ : >"{gate}.reached"; read -r _ <"{gate}"; }}; exit 7')
+        os.mkfifo(gate)
+        system(server)
+        words = ["git", "push", "-q", str(server.bare), "main", "main:other"]
+        with subprocess.Popen(words, cwd=server.work, env=server.environment, stderr=subprocess.PIPE) as push:
+            server.wait_until(Path(f"{gate}.reached").exists)
+            said = server.refcast("uninstall", "--system").stdout
+            assert "uninstalled" in said
+            assert "run this again" in said
+            assert "refcast" not in (etc / "gitconfig").read_text()
+            assert "run this again" in server.refcast("uninstall", "--system").stdout
+            gate.write_text("go on\n")
+            _, told = push.communicate(timeout=60)
+        assert push.returncode
+        assert told.count(b"hook declined") >= 2, told
+        assert server.run("git", "-C", str(server.bare), "for-each-ref").stdout == ""
+        assert "run this again" not in server.refcast("uninstall", "--system").stdout
+        assert tree(etc) == before
 
     def test_without_a_configuration_none_stays(self, server: Server) -> None:
         (server.root / "etc" / "gitconfig").unlink()

@@ -34,6 +34,11 @@ def set_covered_roots(state: Path, roots: tuple[str, ...]) -> None:
     _write(state, {**_read(state), "roots": list(roots)})
 
 
+def is_damaged(state: Path) -> bool:
+    """Whether the file is there and cannot be understood: then nothing of it counts."""
+    return (state / FILE).exists() and not _read(state)
+
+
 def _read(state: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         facts = json.loads((state / FILE).read_text("utf-8", "surrogateescape"))

@@ -93,7 +93,7 @@ class TestFacts:
             (state / "worker.lock").write_text("0.0.1")
             (need,) = facts(run)["needs_a_person"]
             assert "is of version 0.0.1" in need
-            assert "systemctl restart refcast" in need
+            assert f"`kill {os.getpid()}`" in need
 
     def test_the_oldest_that_waits(self, run: Run, store: Store, installed: Path) -> None:
         put(store, "held", at=1000.0)
@@ -230,7 +230,7 @@ class TestTrouble:
         shutil.rmtree(state / "spool")
         found = facts(run)
         assert "cannot read the spool" in found["spool"]["error"]
-        assert "mkdir" in found["needs_a_person"][0]
+        assert "`refcast upgrade`" in found["needs_a_person"][0]
 
 
 def test_five_hundred_repositories_take_no_process_each(

@@ -51,29 +51,47 @@ def install_system(app: App, roots: tuple[Path, ...], intent: str | None, as_jso
     click.echo(f"{safe(str(system.config))}: {what}")
     for root in covered:
         click.echo(f"all repositories below {safe(root)} are covered, and those to come")
-    for line in [*left, *installing.group.problems(app.state)]:
+    for line in [*left, *(one.line for one in installing.group.problems(app.state))]:
         click.echo(f"! {safe(line)}")
     if none:
         click.echo("no endpoint yet: add one with `refcast endpoint add NAME URL`")
     return refused
 
 
-def uninstall_system(app: App, as_json: bool) -> None:
+def uninstall_system(app: App, given: tuple[Path, ...], as_json: bool) -> None:
+    """Take away what covers these directories, or all of it."""
     system = System.look()
-    roots = system.roots()
-    removed = system.uninstall()
+    known = tuple(dict.fromkeys((*system.roots(), *sites.covered_roots(app.state))))
+    gone = tuple(os.path.realpath(root) for root in given) or known
+    for root in gone:
+        if root not in known:
+            raise BadInput(f"{root} is not one of the directories that are covered: {', '.join(known) or 'none is'}")
+    left = tuple(root for root in known if root not in gone)
+    if left:
+        system.narrow(left)
+    removed = bool(left) or system.uninstall()
     # What is to be freed is git, also where the state directory is gone or another user's.
     with suppress(StateError), acting_as(owner_of(app.state)):
-        sites.set_covered_roots(app.state, ())
+        sites.set_covered_roots(app.state, left)
         with app.store() as store:
-            for path in store.repositories.paths():
-                if any(Path(path).is_relative_to(root) for root in roots) and not _has_own(Path(path)):
-                    store.repositories.watch(path, watched=False)
+            for path in map(Path, store.repositories.paths()):
+                is_below = [any(path.is_relative_to(root) for root in roots) for roots in (gone, left)]
+                if is_below == [True, False] and not _has_own(path):
+                    store.repositories.watch(str(path), watched=False)
     what = "uninstalled" if removed else "was not installed"
+    rest = not left and system.hooks.exists()
     if as_json:
-        show_json({"config": str(system.config), "done": what})
-    else:
-        click.echo(f"{safe(str(system.config))}: {what}")
+        facts: dict[str, object] = {"config": str(system.config), "done": what, "roots": list(left)}
+        show_json(facts | {"rest": str(system.hooks) if rest else None})
+        return
+    click.echo(f"{safe(str(system.config))}: {what}")
+    for root in left:
+        click.echo(f"all repositories below {safe(root)} are covered, as before")
+    if rest:
+        click.echo(
+            f"! git receives a push just now, which runs its repository's hooks by {safe(str(system.hooks))}: "
+            "that stays until you run this again, a little later"
+        )
 
 
 def change_front_ends(app: App, names: tuple[str, ...], *, add: bool) -> None:

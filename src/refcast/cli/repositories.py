@@ -99,8 +99,8 @@ def install(
     else:
         for place, what in done:
             click.echo(f"{safe(str(place.repository))}: {what}")
-        for line in installing.group.problems(app.state):
-            click.echo(f"! {safe(line)}")
+        for trouble in installing.group.problems(app.state):
+            click.echo(f"! {safe(trouble.line)}")
         if none:
             click.echo(NO_ENDPOINT)
     _name(context, refused)
@@ -131,7 +131,9 @@ def _install_gitolite(context: click.Context, app: App, keep_rc: bool, as_json: 
 @REPOSITORIES
 @ALL
 @click.option("--gitolite", is_flag=True, help="Out of the present user's gitolite.")
-@click.option("--system", is_flag=True, help="What `install --system` did; as root.")
+@click.option(
+    "--system", is_flag=True, help="What `install --system` did, or for the --all directories alone; as root."
+)
 @click.option("--front-end", "front_ends", metavar="USER", multiple=True, help="Believe that user no longer.")
 @json_option
 @pass_app
@@ -155,9 +157,9 @@ def uninstall(
         if not (repositories or roots or gitolite or system):
             return
     if system:
-        if repositories or roots or gitolite:
-            raise BadInput("--system goes alone: it is taken away as a whole")
-        covering.uninstall_system(app, as_json)
+        if repositories or gitolite:
+            raise BadInput("--system goes alone, or with the --all directories that are to be covered no longer")
+        covering.uninstall_system(app, roots, as_json)
         return
     if gitolite:
         if repositories or roots:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
-from pathlib import Path
 
 import click
 
@@ -12,7 +13,7 @@ from refcast import install, worker
 from refcast.cli.common import App, json_option, pass_app, safe, show_json
 from refcast.errors import RefcastError, RepositoryError
 from refcast.install.renewing import renew
-from refcast.service import end_on_demand, is_on_demand
+from refcast.service import end_on_demand, is_on_demand, restart
 
 
 @click.command()
@@ -31,12 +32,13 @@ def upgrade(context: click.Context, app: App, as_json: bool) -> None:
     if restarted:
         # First of all: it notes what it has sent into the store that it knows.
         end_on_demand(app.state)
+    install.make_spool(app.state, os.geteuid())
     with app.store() as store:
         done = list(renew(app.state, store, now=time.time()))
     if restarted:
         app.wake()
     failed = [how for _, how in done if isinstance(how, RefcastError)]
-    is_old = pid is not None and not restarted and _began_before_this_program(app.state)
+    is_old = pid is not None and not restarted and worker.version(app.state) != refcast.__version__
     if as_json:
         things = [
             {"what": what, "done": None if isinstance(how, RefcastError) else how, "error": _text(how)}
@@ -52,8 +54,12 @@ def upgrade(context: click.Context, app: App, as_json: bool) -> None:
         click.echo(f"hooks: {len(renewed)} renewed, {len(done) - len(renewed) - len(failed)} as they are")
         if restarted:
             click.echo("the worker was restarted")
-        if is_old:
-            click.echo(f"! a worker of the program before still runs (pid {pid}): systemctl restart refcast")
+        for trouble in [*install.group.problems(app.state), *install.problems_for_all(app.state)]:
+            click.echo(f"! {safe(trouble.line)}")
+        if is_old and pid is not None:
+            words, as_root = restart(app.state, pid)
+            line = shlex.join((*(("sudo",) if as_root and os.geteuid() else ()), *words))
+            click.echo(f"! a worker of the program before still runs (pid {pid}): {safe(line)}")
     for error in failed:
         click.echo(f"refcast: {safe(str(error))}", err=True)
     if failed:
@@ -62,11 +68,3 @@ def upgrade(context: click.Context, app: App, as_json: bool) -> None:
 
 def _text(how: str | RefcastError) -> str | None:
     return str(how) if isinstance(how, RefcastError) else None
-
-
-def _began_before_this_program(state: Path) -> bool:
-    """Whether the worker that runs was started before the program's files were last written."""
-    try:
-        return (state / worker.PID_FILE).stat().st_mtime < Path(refcast.__file__).stat().st_ctime
-    except OSError:
-        return False

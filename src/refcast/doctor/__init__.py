@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refcast import settings
-from refcast.doctor import directory, endpoints, programs, repositories, spooled
+from refcast.doctor import directory, endpoints, gitolite, machine, programs, repositories, service, spooled
 from refcast.doctor.problem import Case, Problem, advice
 from refcast.errors import BadInput, RefcastError
 from refcast.model import Request
@@ -42,11 +42,15 @@ CHECKS: tuple[Check, ...] = (
     Check("store", directory.store_file, store=False),
     Check("disk", directory.disk, store=False, status=True),
     Check("clock", directory.clock, store=False, status=True),
-    Check("spool", spooled.boxes, store=False, status=True),
+    Check("spool", spooled.directories, store=False, status=True),
     Check("records", spooled.files, store=False),
     Check("set aside", spooled.asides, status=True),
+    Check("covered", machine.covered, store=False, status=True),
     Check("versions", programs.versions, store=False),
     Check("worker", programs.running, store=False, status=True),
+    Check("service", service.units, store=False, status=True),
+    Check("front ends", machine.front_ends, store=False, status=True),
+    Check("gitolite", gitolite.whole),
     Check("hooks", repositories.hooks, status=True),
     Check("earlier hooks", repositories.chained),
     Check("push options", repositories.options),

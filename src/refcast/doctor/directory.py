@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from refcast import settings, spool
+from refcast import settings, sites, spool
 from refcast.doctor.problem import Case, Problem, advice, as_owner, command
 from refcast.errors import BadInput, StateError
 from refcast.store import FILE, health
@@ -38,6 +38,12 @@ _MODES = {
 }
 """As docs/operation.md has them. What is not there is another check's business, or nobody's."""
 
+CLOSED = 0o700
+"""What the spool has where others' pushes are not to be recorded: the check of it says why."""
+
+_FACTS = (sites.FILE, settings.GITOLITE)
+"""Whoever could change them could have themselves believed."""
+
 
 def settings_file(case: Case) -> Iterator[Problem]:
     try:
@@ -55,6 +61,15 @@ def settings_file(case: Case) -> Iterator[Problem]:
 def modes(case: Case) -> Iterator[Problem]:
     """Every file belongs to the directory's owner and has its mode."""
     owner = os.geteuid()
+    for path in (case.state / name for name in _FACTS):
+        with contextlib.suppress(FileNotFoundError):
+            info = path.lstat()
+            if info.st_uid != owner:
+                line = as_owner(path, "chown", "--no-dereference", str(owner), path)
+                yield command(f"{path} belongs to user {info.st_uid}, not to the owner of the state directory", line)
+            if info.st_mode & 0o022:
+                what = f"{path} can be written by others: it decides who is believed"
+                yield command(what, as_owner(path, "chmod", "go-w", path))
     for pattern, mode in _MODES.items():
         for path in sorted(case.state.glob(pattern)) if pattern != "." else [case.state]:
             try:
@@ -65,6 +80,8 @@ def modes(case: Case) -> Iterator[Problem]:
                 line = as_owner(path, "chown", "--no-dereference", str(owner), path)
                 yield command(f"{path} belongs to user {info.st_uid}, not to the owner of the state directory", line)
             now = stat.S_IMODE(info.st_mode)
+            if pattern == "spool" and now & 0o777 == CLOSED:
+                continue
             # A set-group-id bit that the directory above has handed down does no harm.
             if not stat.S_ISLNK(info.st_mode) and (now ^ mode) & ~(0 if mode & stat.S_ISGID else stat.S_ISGID):
                 what = f"{path} has mode {now:o}, not {mode:o}{_meaning(path, now & ~mode, mode & ~now)}"
@@ -81,7 +98,7 @@ def _meaning(path: Path, more: int, less: int) -> str:
 
 def parents(case: Case) -> Iterator[Problem]:
     """Who pushes under another account must come through to the spool."""
-    if not _others_push(case):
+    if not others_push(case):
         return
     for directory in reversed(case.state.resolve().parents):
         if not directory.stat().st_mode & 0o001:
@@ -91,9 +108,11 @@ def parents(case: Case) -> Iterator[Problem]:
             )
 
 
-def _others_push(case: Case) -> bool:
-    """Whether a watched repository can be written by other users, or has been."""
+def others_push(case: Case) -> bool:
+    """Whether a watched repository can be written by other users, or has been; or all are covered, whoever's."""
     owner = os.geteuid()
+    if sites.covered_roots(case.state) or sites.front_ends(case.state) - {0, owner}:
+        return True
     with contextlib.suppress(OSError):
         names = [path.name for path in (case.state / "spool").iterdir()]
         if any(name.isdecimal() and int(name) not in (0, owner) for name in names):

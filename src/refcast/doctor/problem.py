@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from refcast.install import Trouble
 from refcast.model import Endpoint, Request
 from refcast.settings import Settings
 from refcast.store import Store
@@ -71,10 +73,41 @@ class Case:
         """A command of this program, for this state directory."""
         return shell(*self.program, *words)
 
+    def sudo(self, *words: str | Path, user: str = "") -> str:
+        """The same by root, or by `user`, if that is somebody else: with another PATH and another home."""
+        if not os.geteuid():
+            return self.refcast(*words)
+        found = shutil.which(self.program[0]) or self.program[0]
+        named = () if "--state" in self.program else ("--state", self.state)
+        return shell("sudo", *(("-u", user) if user else ()), found, *self.program[1:], *named, *words)
+
+
+def told(case: Case, trouble: Trouble) -> Problem:
+    """What is wrong with an installation, as a problem."""
+    if trouble.advice:
+        return advice(trouble.what, trouble.advice)
+    if trouble.as_user is not None:
+        line = case.sudo(*trouble.refcast, user=f"#{trouble.as_user}")
+    elif trouble.refcast:
+        line = (case.sudo if trouble.as_root else case.refcast)(*trouble.refcast)
+    else:
+        line = by_root(*trouble.command) if trouble.as_root else shell(*trouble.command)
+    return command(trouble.what, " && ".join([*(by_root(*words) for words in trouble.by_root), line]))
+
 
 def shell(*words: str | Path) -> str:
     """A line that a POSIX shell takes apart into these words, whatever bytes are in them. It is fit for a terminal."""
     return " ".join(_quoted(str(word)) for word in words)
+
+
+def by_root(*words: str | Path) -> str:
+    return shell(*(("sudo",) if os.geteuid() else ()), *words)
+
+
+def by_owner(path: Path, *words: str | Path) -> str:
+    """The command, by the path's owner and nobody else: what it writes must stay theirs."""
+    owner = path.lstat().st_uid
+    return shell(*(() if owner == os.geteuid() else ("sudo", "-u", f"#{owner}")), *words)
 
 
 def as_owner(path: Path, *words: str | Path) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import refcast
 from refcast import history, install, spool, worker
+from refcast.doctor import service
 from refcast.doctor.problem import Case, Problem, advice, command, shell
 from refcast.errors import RepositoryError, StateError
+from refcast.service import installed
 from refcast.store import health
 
 MINIMUM = {
@@ -53,16 +55,16 @@ def running(case: Case) -> Iterator[Problem]:
     version = worker.version(case.state)
     if pid is not None:
         if version != refcast.__version__:
-            yield command(
-                f"the worker that runs is of version {version or '?'}, this is {refcast.__version__}; "
-                "restart it (`systemctl restart refcast` where it is a service; else the next push starts it anew)",
-                shell("kill", str(pid)),
-            )
+            what = f"the worker that runs is of version {version or '?'}, this is {refcast.__version__}"
+            yield command(what, service.restart(case, pid))
+        if not _can_read_the_spool(pid, case.state / "spool"):
+            what = "the worker that runs was started before it was in the group of the spool: it cannot read that"
+            yield command(what, service.restart(case, pid))
         return
     path = case.state / worker.PID_FILE
     if path.exists():
         yield command(f"{path} tells of a worker that is gone: it was killed", shell("rm", "--", path))
-    if case.store is None:
+    if case.store is None or any(installed(case.state)):  # of a service that does not run another check tells
         return
     resting = {one.path for one in case.store.intake.asides()}
     records = list[Path]()
@@ -73,3 +75,14 @@ def running(case: Case) -> Iterator[Problem]:
             "deliveries wait and no worker runs; after a reboot only a service, or a push, starts one",
             case.refcast("worker", "--background"),
         )
+
+
+def _can_read_the_spool(pid: int, root: Path) -> bool:
+    """Whether a process is in the group through which it reads what others push."""
+    try:
+        info = root.stat()
+        lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        uid, groups = int(lines["Uid"].split()[1]), {int(lines["Gid"].split()[1]), *map(int, lines["Groups"].split())}
+    except (OSError, ValueError, KeyError):
+        return True
+    return uid == 0 or not info.st_mode & 0o001 or info.st_gid in groups

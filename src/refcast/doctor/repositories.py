@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from refcast import install, sites
-from refcast.doctor.problem import Case, Problem, advice, as_owner, command, shell
+from refcast.doctor import machine
+from refcast.doctor.problem import Case, Problem, advice, as_owner, by_owner, command, shell, told
 from refcast.errors import BadInput, RepositoryError
 from refcast.history import History
 
@@ -30,14 +31,7 @@ def hooks(case: Case) -> Iterator[Problem]:
                 yield advice(str(found), "mend the repository: until then its pushes are not announced")
             continue
         for trouble in found:
-            yield _told(case, trouble)
-
-
-def _told(case: Case, trouble: install.Trouble) -> Problem:
-    if trouble.advice:
-        return advice(trouble.what, trouble.advice)
-    line = case.refcast(*trouble.refcast) if trouble.refcast else shell(*trouble.command)
-    return command(trouble.what, f"sudo {line}" if trouble.as_root and os.geteuid() else line)
+            yield told(case, trouble)
 
 
 def _install(case: Case, repository: Path) -> str:
@@ -46,35 +40,36 @@ def _install(case: Case, repository: Path) -> str:
 
 def chained(case: Case) -> Iterator[Problem]:
     """The hooks that were there before, which ours are to run."""
-    for path in case.opened.repositories.paths():
-        try:
-            place = _plain(Path(path)) or install.place(Path(path))
-        except RepositoryError:
-            continue
-        for kept in install.unused(place):
-            if kept.exists():
-                what = f"{kept}, the hook that was there before, is not executable, so it is not run"
-                yield command(what, as_owner(kept, "chmod", "+x", kept)).as_warning()
-            else:
-                what = f"{kept}, the hook that was there before, leads nowhere"
-                yield command(what, as_owner(kept, "rm", "--", kept)).as_warning()
-
-
-def _plain(repository: Path) -> install.Place | None:
-    """The usual place, where ours are there: git need not be asked."""
-    hooks = repository / "hooks"
-    return install.Place(repository, hooks) if install.is_ours(hooks / "update") else None
+    for kept in install.unused(map(Path, case.opened.repositories.paths()), case.state):
+        if kept.exists():
+            what = f"{kept}, the hook that was there before, is not executable, so it is not run"
+            yield command(what, as_owner(kept, "chmod", "+x", kept)).as_warning()
+        else:
+            what = f"{kept}, the hook that was there before, leads nowhere"
+            yield command(what, as_owner(kept, "rm", "--", kept)).as_warning()
 
 
 def options(case: Case) -> Iterator[Problem]:
     """`git push -o` is refused by git itself where the option is off."""
-    for path in case.opened.repositories.paths():
+    covered, gitolite = sites.covered_roots(case.state), install.site.known(case.state)
+    is_damaged = any(machine.covered(case))  # of which another check tells, once
+    for path in map(Path, case.opened.repositories.paths()):
+        if gitolite and gitolite.has(path):
+            continue
+        is_covered = any(path.is_relative_to(root) for root in covered)
+        what = f"{path} takes no push options (receive.advertisePushOptions)"
         try:
-            if not install.takes_push_options(Path(path)):
-                what = f"{path} takes no push options (receive.advertisePushOptions)"
-                yield command(what, _install(case, Path(path))).as_warning()
+            if not (is_covered and is_damaged) and not install.takes_push_options(path):
+                own = is_covered and _is_set(path)
+                unset = ("git", "config", "--file", path / "config", "--unset-all", "receive.advertisePushOptions")
+                yield command(what, by_owner(path / "config", *unset) if own else _install(case, path)).as_warning()
         except RepositoryError:
             continue
+
+
+def _is_set(repository: Path) -> bool:
+    """Whether a repository's own configuration says something of push options."""
+    return b"advertisepushoptions" in (repository / "config").read_bytes().lower()
 
 
 def readable(case: Case) -> Iterator[Problem]:
@@ -134,13 +129,14 @@ def sweeps(case: Case) -> Iterator[Problem]:
 
 def uncovered(case: Case) -> Iterator[Problem]:
     """Bare repositories below the known directories of which no push is announced."""
-    watched = case.opened.repositories.paths()
-    covered = [Path(root) for root in sites.covered_roots(case.state)]
-    for found in install.uncovered(covered) if covered else ():
+    watched, gitolite = case.opened.repositories.paths(), install.site.known(case.state)
+    covered = [root for root in map(Path, sites.covered_roots(case.state)) if root.is_dir()]
+    # Where what covers them is damaged, that is told once.
+    for found in install.uncovered(covered, watched) if covered and not any(machine.covered(case)) else ():
         if isinstance(found, RepositoryError):
             yield advice(str(found), "pushes to it cannot be announced").as_warning()
         else:
-            yield _told(case, found).as_warning()
+            yield told(case, found).as_warning()
     roots = [*map(Path, case.settings.roots), *case.roots]
     for root in dict.fromkeys(Path(os.path.realpath(root)) for root in roots):
         try:
@@ -151,6 +147,8 @@ def uncovered(case: Case) -> Iterator[Problem]:
         can = []
         for path in left:
             if any(path.resolve().is_relative_to(one) for one in covered):
+                continue
+            if gitolite and gitolite.has(path.resolve()):  # another check looks at those
                 continue
             try:
                 can.append(install.place(path).repository)

@@ -8,43 +8,36 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from refcast import spool
-from refcast.doctor.problem import Case, Problem, advice, as_owner, command, shell
+from refcast import boxes, install, spool
+from refcast.doctor.directory import CLOSED, others_push
+from refcast.doctor.problem import Case, Problem, advice, as_owner, command, shell, told
 from refcast.errors import RecordError
+from refcast.ingest.trust import is_doubt
 
 STALE_SECONDS = 24 * 3600.0
 """A worker looks into what ended half-way within seconds; after a day none has."""
 
 
-def boxes(case: Case) -> Iterator[Problem]:
+def directories(case: Case) -> Iterator[Problem]:
     """The spool and the users' directories in it."""
     root = case.state / "spool"
     mine = root / str(os.geteuid())
     if not mine.is_dir() and not os.path.lexists(mine):
-        # The spool's own mode comes last: whoever could make a directory in it could make this one.
-        line = " && ".join(
-            [shell("mkdir", "-p", mine), shell("chmod", "2770", mine), shell("chmod", "3733", root)],
-        )
-        yield command(f"there is no {mine}: pushes are not announced", line)
+        yield command(f"there is no {mine}: pushes are not announced", case.refcast("upgrade"))
     if not root.is_dir():
         return
-    groups = {os.getegid(), *os.getgroups()}
-    for path in sorted(root.iterdir()):
-        if not path.name.isdecimal():
-            continue
-        info = path.lstat()
-        if not stat.S_ISDIR(info.st_mode) or str(info.st_uid) != path.name:
-            # To rename it the spool's owner needs no right to what is in it.
-            line = shell("mv", "-T", "--backup=numbered", path, f"{path}.squatted")
-            yield command(f"{path} is not a directory of user {path.name}, whose pushes are not announced", line)
-            continue
-        if info.st_uid != os.geteuid() and info.st_gid not in groups:
-            line = as_owner(path, "chgrp", str(os.getegid()), path)
-            yield command(f"what is in {path} is not announced: it has not the worker's group", line)
-        if (mode := stat.S_IMODE(info.st_mode)) != 0o2770:
+    for path, uid in boxes.squatters(root):
+        what = f"{path} was made by user {uid}: pushes by user {path.name} are not announced; a worker clears the place"
+        yield command(what, case.refcast("worker", "--background"))
+    for path in sorted(spool.boxes(root)):
+        if (mode := stat.S_IMODE(path.lstat().st_mode)) != 0o2770:
             closed = mode & 0o070 != 0o070 or mode & 0o700 != 0o700
             what = f"{path} has mode {mode:o}, not 2770" + (": what is in it is not announced" if closed else "")
             yield command(what, as_owner(path, "chmod", "2770", path))
+    # A spool that is closed to others is all right where nobody else pushes.
+    if stat.S_IMODE(root.stat().st_mode) & 0o777 != CLOSED or others_push(case):
+        for trouble in install.group.problems(case.state):
+            yield told(case, trouble)
 
 
 def files(case: Case) -> Iterator[Problem]:
@@ -81,21 +74,25 @@ def asides(case: Case) -> Iterator[Problem]:
         path = Path(one.path)
         what = f"record set aside: {one.reason}"
         retry = case.refcast("record", "retry", path)
-        if one.retry_at is not None:
+        # A sweep announces what that push has moved.
+        instead = " && ".join([shell("rm", "--", path), case.refcast("sweep")])
+        entry = _read(path)
+        if is_doubt(one.reason) and path.exists():
+            what += f"; if you believe it, mend that, then `{retry}`; if not, the refs themselves tell what has moved"
+            yield command(what, instead)
+        elif entry and all(install.removed(Path(part.repository), case.state) for part in entry.records):
+            yield command(f"{what}; gitolite's users have removed it, and nothing is left to be announced", instead)
+        elif one.retry_at is not None:
             yield advice(what, "mend the cause: it is tried again every minute")
         elif not path.exists():
             yield command(f"{what}; its file is gone", retry)
-        elif _is_readable(path):
+        elif entry:
             yield command(what, retry)
         else:
-            # A sweep announces what that push has moved.
-            line = " && ".join([shell("rm", "--", path), case.refcast("sweep")])
-            yield command(f"{what}; if it cannot be mended, the refs themselves tell what has moved", line)
+            yield command(f"{what}; if it cannot be mended, the refs themselves tell what has moved", instead)
 
 
-def _is_readable(path: Path) -> bool:
-    try:
-        spool.read(path)
-    except (OSError, RecordError):
-        return False
-    return True
+def _read(path: Path) -> spool.Entry | None:
+    with contextlib.suppress(OSError, RecordError):
+        return spool.read(path)
+    return None

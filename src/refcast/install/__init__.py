@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-from refcast import spool
+from refcast import sites, spool
 from refcast.errors import BadInput, RecordError, RepositoryError, StateError
 from refcast.history import History
-from refcast.install import gitolite, group
+from refcast.install import gitolite, group, site
 from refcast.install.checking import again, problems, problems_of, unused
 from refcast.install.hooks import (
     EVERY,
@@ -63,9 +63,11 @@ __all__ = [
     "make_spool",
     "place",
     "problems",
+    "problems_for_all",
     "problems_of",
     "removed",
     "render",
+    "site",
     "takes_push_options",
     "uncovered",
     "uninstall",
@@ -174,9 +176,16 @@ def uninstall(each: Place) -> bool:
     return any(removed)
 
 
-def uncovered(roots: Iterable[Path]) -> list[Trouble | RepositoryError]:
-    """The bare repositories below directories that are covered as a whole whose pushes are not announced."""
-    return list(System.look().uncovered(roots))
+def uncovered(roots: Iterable[Path], known: Container[str] = ()) -> list[Trouble | RepositoryError]:
+    """The bare repositories below directories that are covered as a whole whose pushes are not announced, but for the
+    known ones."""
+    return list(System.look().uncovered(roots, known))
+
+
+def problems_for_all(state: Path) -> list[Trouble]:
+    """What is wrong with the hooks of all repositories, for the present user's state directory; root mends it."""
+    roots = sites.covered_roots(state)
+    return list(System.look().problems(state, os.geteuid(), roots)) if roots else []
 
 
 def enter(each: Place, state: Path, store: Store, *, now: float) -> None:

@@ -19,15 +19,23 @@ from pathlib import Path
 from refcast import settings
 from refcast.errors import BadInput, RepositoryError
 from refcast.install import rc as rcs
-from refcast.install.hooks import KEPT, is_ours, keep, place_hook, take_away
-from refcast.install.repository import advertise_push_options_of_user, find, restore_push_options_of_user
+from refcast.install.hooks import KEPT, Trouble, is_ours, keep, place_hook, take_away
+from refcast.install.repository import (
+    OPTION,
+    advertise_push_options_of_user,
+    find,
+    restore_push_options_of_user,
+    user_takes_push_options,
+)
 from refcast.install.site import (
+    AGAIN,
     NAMES,
     SPECIFIC,
     Site,
     announces,
     environment_of,
     is_by_hand,
+    known,
     look,
     problems,
     run_gitolite,
@@ -123,10 +131,36 @@ def uninstall(state: Path) -> tuple[Site, bool]:
     return site, any(removed)
 
 
+def changed_since(state: Path) -> list[Trouble]:
+    """What the rc and the configuration of the hosting user say otherwise than when refcast was installed into it.
+    Raises RepositoryError if gitolite cannot be asked."""
+    then = known(state)
+    if then is None:
+        return []
+    site = site_of(Path(then.rc))
+    found = [
+        f"{site.rc} lacks `{line}`: "
+        + ("endpoints in gitolite.conf are refused" if line == rcs.CONFIG_KEYS else "new repositories are not covered")
+        for line in _needed(site)
+    ]
+    if site.local_code and site.local_code != then.local_code:
+        found.append(
+            f"{site.rc} names {site.local_code} for LOCAL_CODE, and refcast's hooks are in {then.local_code}: "
+            "new repositories are not covered"
+        )
+    if site.specific and not then.specific:
+        found.append(f"{site.rc} has repo-specific-hooks now, and there are none of refcast's for it to name")
+    if not user_takes_push_options(site.home):
+        found.append(f"gitolite's repositories take no push options ({OPTION} in {site.home}/.gitconfig)")
+    return [Trouble(what, refcast=AGAIN) for what in found]
+
+
 def _needed(site: Site) -> list[str]:
     """The lines that the rc lacks."""
-    # What is in ~/local already is not meant for gitolite.
-    directory = "gitolite-local" if (site.home / "local").exists() else "local"
+    # What is in ~/local already is not meant for gitolite, but where refcast has put its hooks there.
+    own = site.home / "local" / "hooks" / "common"
+    is_foreign = (site.home / "local").exists() and not any(is_ours(own / name) for name in NAMES)
+    directory = "gitolite-local" if is_foreign else "local"
     lines = [] if site.local_code else [rcs.local_code(directory)]
     keys = run_gitolite(site.home, "query-rc", "GIT_CONFIG_KEYS", quiet=True).split()
     if not any(_matches(key, "refcast.ci.url") for key in keys):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import shlex
 import stat
 from pathlib import Path
+
+from refcast.install.hooks import Trouble
 
 
 def others_in(group: int, uid: int) -> list[str]:
@@ -40,31 +41,40 @@ def choose(spool: Path, uid: int) -> int | None:
     return next((one for one in groups if not others_in(one, uid)), None)
 
 
-def problems(state: Path) -> list[str]:
-    """Who could read and forge what others' pushes wrote, or why these cannot write, a line each; empty if all is well.
+def problems(state: Path) -> list[Trouble]:
+    """Who could read and forge what others' pushes wrote, or why these cannot write; empty if all is well.
 
     Raises OSError if the spool cannot be looked at."""
     spool = state / "spool"
     info = spool.stat()
-    name = _user(info.st_uid)
+    name, group = _user(info.st_uid), _group(info.st_gid)
     found = []
     if not info.st_mode & stat.S_IXOTH:
-        found.append(
-            f"pushes by others than {name} are not announced, for each group of {name} has other members, who could "
-            f"forge them; as root: groupadd --system refcast-spool && usermod -aG refcast-spool {name}; "
-            f"then, as {name}, `refcast install` once more"
-        )
+        what = f"pushes by others than {name} are not announced: {spool} is closed to them"
+        if choose(spool, info.st_uid) is None:
+            what += f", for each group of {name} has other members, who could forge them"
+        found.append(_choose_anew(spool, info.st_uid, what))
     elif others := others_in(info.st_gid, info.st_uid):
-        found.append(
-            f"{', '.join(others)} can read and forge what others push, as members of the group {_group(info.st_gid)} "
-            f"of {spool}: take them out of it"
-        )
+        what = f"{', '.join(others)} can read and forge what others push, as members of the group {group} of {spool}"
+        found.append(_choose_anew(spool, info.st_uid, what))
     for box in sorted(spool.iterdir()):
         there = box.lstat()
-        if stat.S_ISDIR(there.st_mode) and box.name.isdecimal() and there.st_gid != info.st_gid:
-            group = _group(info.st_gid)
-            found.append(f"{box} has another group than {spool}; as root: chgrp -R {group} {shlex.quote(str(box))}")
+        if stat.S_ISDIR(there.st_mode) and box.name == str(there.st_uid) and there.st_gid != info.st_gid:
+            what = f"{box} has another group than {spool}: what is in it is not announced"
+            found.append(Trouble(what, command=("chgrp", "-R", group, str(box)), as_root=True))
     return found
+
+
+def _choose_anew(spool: Path, uid: int, what: str) -> Trouble:
+    """To upgrade chooses the group anew, if there is a good one; else one must be made first."""
+    if choose(spool, uid) is not None:
+        return Trouble(what, refcast=("upgrade",))
+    name = "refcast-spool" if _group_id("refcast-spool") is None else f"refcast-spool-{uid}"
+    if _group_id(name) is not None:
+        advice = f"have {_user(uid)} be alone in a group, by `gpasswd --delete`, then log in anew: `refcast upgrade`"
+        return Trouble(what, advice=advice)
+    by_root = (("groupadd", "--system", name), ("usermod", "-aG", name, _user(uid)))
+    return Trouble(what, refcast=("upgrade",), by_root=by_root, as_user=uid)
 
 
 def _user(uid: int) -> str:
@@ -79,3 +89,10 @@ def _group(gid: int) -> str:
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
+
+
+def _group_id(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None

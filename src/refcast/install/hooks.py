@@ -39,13 +39,20 @@ class Trouble:
     as_root: bool = False
     """Only root can run it."""
     command: tuple[str, ...] = ()
+    by_root: tuple[tuple[str, ...], ...] = ()
+    """Commands of root's that come first."""
+    as_user: int | None = None
+    """Whom `sudo` is to start the command for, in the groups that the first ones have given; None for whoever asks."""
     advice: str = ""
 
     @property
     def line(self) -> str:
         """All of it for a person."""
-        words = (*(("sudo",) if self.as_root else ()), *(("refcast", *self.refcast) if self.refcast else self.command))
-        return f"{self.what}; {self.advice or f'run `{shlex.join(words)}`'}"
+        words = ("refcast", *self.refcast) if self.refcast else self.command
+        sudo = ("sudo",) if self.as_root else () if self.as_user is None else ("sudo", "-u", f"#{self.as_user}")
+        commands = [*(("sudo", *one) for one in self.by_root), (*sudo, *words)]
+        line = " && ".join(map(shlex.join, commands))
+        return f"{self.what}; {self.advice or f'run `{line}`'}"
 
 
 def render(name: str, state: Path, owner: int | None = None) -> bytes:
@@ -115,15 +122,21 @@ def take_away(hooks: Path, name: str) -> bool:
     return False
 
 
-def hook_problems(hook: Path, state: Path) -> list[str]:
-    """What is wrong with one hook; to install it again mends that."""
+def hook_problems(hook: Path, state: Path, again: tuple[str, ...], *, as_root: bool = False) -> list[Trouble]:
+    """What is wrong with one hook. `again` are the words, behind `refcast`, that install it again."""
     if not is_ours(hook):
-        return [f"{hook} is not refcast's: pushes are not announced"]
-    if hook.read_bytes() != render(hook.name, state):
-        return [f"{hook} {_difference(hook.read_bytes(), state)}"]
-    if not os.access(hook, os.X_OK):
-        return [f"{hook} is not executable, so git ignores it"]
-    return []
+        what = f"{hook} is not refcast's: pushes are not announced"
+        kept = kept_hook(hook.parent, hook.name)
+        if kept is not None and os.path.lexists(hook) and not _is_same(hook, kept):
+            one = f"remove the one of it and {kept}, the hook that was there before, that you do not need"
+            return [Trouble(what, advice=f"{one}; then `refcast {shlex.join(again)}`")]
+    elif hook.read_bytes() != render(hook.name, state):
+        what = f"{hook} {_difference(hook.read_bytes(), state)}"
+    elif not os.access(hook, os.X_OK):
+        what = f"{hook} is not executable, so git ignores it"
+    else:
+        return []
+    return [Trouble(what, refcast=again, as_root=as_root)]
 
 
 def _difference(text: bytes, state: Path) -> str:

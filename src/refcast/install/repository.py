@@ -79,15 +79,16 @@ def git_version() -> str:
 
 
 def takes_push_options(repository: Path) -> bool:
-    """Whether git takes `git push -o`. Raises RepositoryError."""
+    """Whether git takes `git push -o`, whoever pushes: by the configuration of the repository, or else of the machine.
+    Raises RepositoryError."""
     with contextlib.suppress(OSError):
         # The usual case, for which no process is needed.
         config = (repository / "config").read_bytes()
         lines = OPTION_REMARK + b"".join(OPTION_LINES)
         if config.endswith(lines) and b"include" not in config.lower():
             return True
-    words = ("config", "--local", "--includes", "--type=bool", "--default=false", "--get", OPTION)
-    return _git(repository, *words) == "true\n"
+    # What stands in the ~/.gitconfig of the present user counts for nobody else.
+    return _option(repository, Path("/nonexistent")) == "true\n"
 
 
 def advertise_push_options(repository: Path) -> None:
@@ -96,10 +97,18 @@ def advertise_push_options(repository: Path) -> None:
         edit(repository / "config", _with_push_options)
 
 
+def user_takes_push_options(home: Path, repository: Path = Path("/")) -> bool:
+    """Whether git takes `git push -o` from the user who has this home; in all repositories, or in one."""
+    return _option(repository, home) == "true\n"
+
+
+def _option(directory: Path, home: Path) -> str:
+    return _git(directory, "config", "--includes", "--type=bool", "--default=false", "--get", OPTION, home=home)
+
+
 def advertise_push_options_of_user(home: Path) -> None:
     """Have git take `git push -o` in all repositories that are pushed to as the present user."""
-    words = ("config", "--includes", "--type=bool", "--default=false", "--get", OPTION)
-    if _git(Path("/"), *words, home=home) == "true\n":
+    if user_takes_push_options(home):
         return
     config = home / ".gitconfig"
     try:
@@ -174,6 +183,7 @@ def _git(directory: Path, *words: str, home: Path | None = None) -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key in kept}
     if home is not None:
         environment["HOME"] = str(home)
+        environment.pop("XDG_CONFIG_HOME", None)
     try:
         done = subprocess.run(
             ["git", "-c", "safe.directory=*", "-C", str(directory), *words],

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from refcast import settings
 from refcast.errors import BadInput, RepositoryError
-from refcast.install.hooks import Trouble, hook_problems, is_ours
+from refcast.install.hooks import Trouble, hook_problems, is_ours, kept_hook
+from refcast.install.repository import user_takes_push_options
 
 NAMES = ("pre-receive", "post-receive")
 AGAIN = ("install", "--gitolite")
@@ -64,6 +65,11 @@ def removed(repository: Path, state: Path) -> bool:
     return site is not None and site.has(repository) and not repository.exists()
 
 
+def takes_push_options(site: Site, repository: Path) -> bool:
+    """Whether git takes `git push -o` there, from the hosting user, who runs it. Raises RepositoryError."""
+    return user_takes_push_options(site.home, repository)
+
+
 def owns(repository: Path) -> bool:
     """Whether a gitolite looks after a repository."""
     return target_of(repository / "hooks" / "update").endswith("/hooks/common/update")
@@ -86,19 +92,32 @@ def look() -> Site:
 
 def problems(site: Site, repository: Path, state: Path) -> list[Trouble]:
     """What is wrong with the hooks that gitolite runs in a repository; empty if all is well."""
+    return [*common_problems(site, state), *link_problems(site, repository)]
+
+
+def common_problems(site: Site, state: Path) -> list[Trouble]:
+    """What is wrong with the hooks that gitolite links into every repository."""
+    return [trouble for name in NAMES for trouble in hook_problems(site.common / name, state, AGAIN)]
+
+
+def link_problems(site: Site, repository: Path) -> list[Trouble]:
+    """What a repository has in the place of gitolite's links to them. No process is started for it."""
     found = []
     for name in NAMES:
         hook = repository / "hooks" / name
-        common = site.common / name
-        if wrong := hook_problems(common, state):
-            found += [Trouble(what, refcast=AGAIN) for what in wrong]
-        elif runs_common(site, repository, name) or runs_specific(hook):
+        if runs_common(site, repository, name) or runs_specific(hook):
             continue
-        elif is_driver(hook):
+        if is_driver(hook):
             found.append(_replaced(site, repository, name))
+            continue
+        what = f"{hook} is not gitolite's link to {site.common / name}"
+        if is_by_hand(site, repository, name) and (kept_hook(hook.parent, name) or kept_hook(site.common, name)):
+            away = f"move it away, or into {site.common.parent / 'repo-specific'}"
+            found.append(Trouble(what, advice=f"{away}: another is kept already; then `refcast {' '.join(AGAIN)}`"))
         else:
-            what = f"{hook} is not gitolite's link to {common}"
-            found.append(Trouble(what, command=("gitolite", "setup", "--hooks-only")))
+            # That runs `gitolite setup --hooks-only`, which alone would lose a hook that somebody has put there, and
+            # those of `option hook.…`.
+            found.append(Trouble(what, refcast=AGAIN))
     return found
 
 
@@ -153,7 +172,9 @@ def runs_specific(hook: Path) -> bool:
 def is_by_hand(site: Site, repository: Path, name: str) -> bool:
     """Whether a repository has a hook of its own that gitolite knows nothing of, and would replace."""
     hook = repository / "hooks" / name
-    return hook.exists() and not target_of(hook).startswith(f"{site.local_code}/hooks/") and not is_driver(hook)
+    if not hook.exists() or is_ours(hook.resolve()):  # gitolite's link, perhaps of before LOCAL_CODE was changed
+        return False
+    return not target_of(hook).startswith(f"{site.local_code}/hooks/") and not is_driver(hook)
 
 
 def run_gitolite(home: Path, *words: str, quiet: bool = False) -> str:

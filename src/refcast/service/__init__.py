@@ -6,11 +6,13 @@ directory; anybody else's is that of their own account. `unit` has the text, `ta
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from refcast.errors import BadInput, RefcastError, StateError
 from refcast.service.taking_over import end_on_demand, is_on_demand
 from refcast.service.unit import Unit
 
-__all__ = ["Manager", "Unit", "account", "end_on_demand", "is_on_demand", "unit_of"]
+__all__ = ["Manager", "Unit", "account", "end_on_demand", "installed", "is_on_demand", "restart", "unit_of"]
 
 DEFAULT = "refcast"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
@@ -39,6 +41,32 @@ def unit_of(state: Path) -> Unit:
     return Unit(state, Path(sys.executable), account(owner))
 
 
+def installed(state: Path) -> Iterator[tuple[Manager, Unit, str]]:
+    """The services of a state directory in root's manager and in that of the present user, as refcast would write them,
+    each with its name. Nothing where systemd does not run."""
+    if not is_booted():
+        return
+    owner = state.stat().st_uid
+    managers = {Manager.of_root(): account(owner), Manager.mine(): "" if os.geteuid() else account(owner)}
+    for manager, user in managers.items():
+        unit = Unit(state, Path(sys.executable), user)
+        for name in manager.find(unit):
+            yield manager, unit, name
+
+
+def is_booted() -> bool:
+    return Path("/run/systemd/system").is_dir()  # sd_booted(3)
+
+
+def restart(state: Path, pid: int) -> tuple[tuple[str, ...], bool]:
+    """The command that has a worker which is no on-demand one end, and another come in its place if it is a service's;
+    and whether that is root's to run."""
+    for manager, _, name in installed(state):
+        if manager.runs(name, pid):
+            return (*manager.command, "restart", name), manager == Manager.of_root()
+    return ("kill", str(pid)), False
+
+
 def account(uid: int) -> str:
     """The name of an account as a unit can have it: its number where there is none, or an odd one."""
     try:
@@ -56,15 +84,35 @@ class Manager:
     command: tuple[str, ...]
 
     @classmethod
+    def of_root(cls) -> Manager:
+        return cls(Path("/etc/systemd/system"), ("systemctl",))
+
+    @classmethod
     def mine(cls) -> Manager:
         if os.geteuid() == 0:
-            return cls(Path("/etc/systemd/system"), ("systemctl",))
+            return cls.of_root()
         home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
         return cls(Path(home) / "systemd" / "user", ("systemctl", "--user"))
 
     def find(self, unit: Unit) -> list[str]:
         """The names of the units that refcast has written for the unit's state directory."""
         return sorted(path.stem for path in self.directory.glob("*.service") if unit.is_for(_read(path)))
+
+    def text(self, name: str) -> str:
+        return _read(self.directory / f"{name}.service")
+
+    def is_enabled(self, name: str) -> bool:
+        """Whether something has it started. It is read from files: to ask systemctl is not everybody's."""
+        return any(self.directory.glob(f"*.wants/{name}.service")) or any(
+            self.directory.glob(f"*.requires/{name}.service")
+        )
+
+    def runs(self, name: str, pid: int) -> bool:
+        """Whether a process is the service's, and not one that it has let go of."""
+        with contextlib.suppress(OSError):
+            groups = Path(f"/proc/{pid}/cgroup").read_text("utf-8", "surrogateescape").splitlines()
+            return any(group.endswith(f"/{name}.service") for group in groups) and not is_on_demand(pid)
+        return False
 
     def install(self, unit: Unit, name: str | None) -> str:
         """Write the unit, and have it run from now on and after each boot; its name. Raises RefcastError."""
@@ -102,7 +150,7 @@ class Manager:
         return names
 
     def _need_systemd(self, name: str) -> None:
-        if not Path("/run/systemd/system").is_dir():  # sd_booted(3)
+        if not is_booted():
             raise RefcastError(
                 f"systemd does not run here, so there can be no service {name}; a push starts a worker without one, "
                 "and docs/service.md has the lines for cron and runit"

@@ -92,6 +92,13 @@ class Unit:
         target = "multi-user.target" if self.user else "default.target"
         return f"{MARK}\n{head}{_SANDBOX}{ours if self.user else ''}\n[Install]\nWantedBy={target}\n"
 
+    @staticmethod
+    def program_in(text: str) -> str:
+        """The program that the text of a unit names; empty if it names none."""
+        found = re.search(r'^ExecStart=(?:"((?:[^"\\]|\\.)*)"|(\S+))', text, re.MULTILINE)
+        word = "" if found is None else re.sub(r"\\(.)", r"\1", found[1]) if found[1] else found[2]
+        return word.replace("%%", "%").replace("$$", "$")
+
     def is_for(self, text: str) -> bool:
         """Whether the text of a unit is one of refcast's for this state directory, of whatever version."""
         return (
