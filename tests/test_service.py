@@ -316,6 +316,7 @@ class TestOneOwnAccount:
             "User=bob",
             "Delegate=yes",
             "ExecStart=/lib/systemd/systemd --user",
+            "KillSignal=SIGRTMIN+24",  # leave at once: it has not the units by which it would leave at SIGTERM
             *lines,
         ]
         there.at("/etc/systemd/system/manager.service").write_text("\n".join(service))
