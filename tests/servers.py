@@ -28,6 +28,9 @@ from refcast.cli import main
 from refcast.store import Store
 
 ZERO = "0" * 40
+LISTENING = "0A"
+"""The state of a socket in /proc/net/tcp (proc_pid_net(5))."""
+
 SHELLS = {"dash": "/bin/dash", "bash": "/bin/bash --posix", "busybox": "/bin/busybox ash"}
 """What /bin/sh is on one system or another: the interpreter and its argument, as a `#!` line takes them."""
 
@@ -242,6 +245,24 @@ def end(pid: int, seconds: float = 10.0) -> None:
                 assert wait_for_end(descriptor, seconds), f"process {pid} does not end"
         finally:
             os.close(descriptor)
+
+
+def port_of(process: subprocess.Popen[bytes], seconds: float = 30) -> int:
+    """The loopback port on which a process listens, once it does. The system chose it, and only the system tells."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "it has ended"
+        place = Path(f"/proc/{process.pid}")
+        links = set()
+        for descriptor in (place / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                links.add(str(descriptor.readlink()))
+        for line in (place / "net/tcp").read_text().splitlines()[1:]:
+            field = line.split()
+            if field[3] == LISTENING and f"socket:[{field[9]}]" in links:
+                return int(field[1].partition(":")[2], 16)
+        time.sleep(0.02)
+    raise AssertionError("it does not listen")
 
 
 def wait_for_end(descriptor: int, seconds: float = 30.0) -> bool:

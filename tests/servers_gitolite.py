@@ -1,8 +1,7 @@
 """A gitolite for tests: a unix user of its own, the real sshd on loopback, an administrator and users with keys.
 
-Owns the account, sshd and their ending: when a test is over no process, account or file is left. Needs root, gitolite
-and an sshd; uses nothing of the system's own ssh service but the program, and no account that was there before.
-Knows nothing of what refcast sends.
+Owns the account and its ending: when a test is over no process, account or file is left. Needs root, gitolite and an
+sshd; uses no account that was there before. Knows nothing of what refcast sends.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,8 +21,8 @@ import pytest
 
 from hard import environment
 from servers import end_workers, need, public_directory
+from servers_sshd import Sshd, need_sshd
 
-SSHD = "/usr/sbin/sshd"
 ACCOUNT = re.compile(r"refcast-([0-9]+)-[0-9a-f]{4}\Z")
 """The accounts that these tests make, with the process that made one."""
 
@@ -43,8 +40,8 @@ class Gitolite:
         self.repositories = self.home / "repositories"
         self.admin = root / "gitolite-admin"
         """The administrator's clone."""
+        self.sshd = Sshd(root / "sshd")
         self._environment = environment(root / "people")
-        self._port = 0
 
     # ---- on the server ----
 
@@ -88,29 +85,19 @@ class Gitolite:
     def run(self, *words: str | Path, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         return _run(words, check=check, cwd=cwd or self.root, env=self._environment)
 
-    def key(self, name: str) -> Path:
-        """The public key of somebody, made at first sight."""
-        path = self.root / "people" / "keys" / name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", path)
-        return path.with_name(f"{name}.pub")
-
     def git(self, who: str, *words: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """git, where ssh logs in with somebody's key."""
-        key = self.key(who).with_suffix("")
-        ssh = f"ssh -F none -i {key} -p {self._port} -o IdentitiesOnly=yes -o BatchMode=yes -o LogLevel=ERROR"
-        ssh += f" -o UserKnownHostsFile={self.root}/known_hosts -o StrictHostKeyChecking=yes"
-        return _run(("git", *words), check=check, cwd=cwd, env=self._environment | {"GIT_SSH_COMMAND": ssh})
+        more = {"GIT_SSH_COMMAND": self.sshd.command(who)}
+        return _run(("git", *words), check=check, cwd=cwd, env=self._environment | more)
 
     def url(self, repository: str) -> str:
-        return f"ssh://{self.user}@127.0.0.1:{self._port}/{repository}"
+        return f"ssh://{self.user}@127.0.0.1:{self.sshd.port}/{repository}"
 
     def configure(self, text: str, *names: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Push this gitolite.conf, and the keys of these people, as the administrator does."""
         (self.admin / "conf" / "gitolite.conf").write_text(text)
         for name in names:
-            shutil.copy(self.key(name), self.admin / "keydir")
+            shutil.copy(self.sshd.key(name), self.admin / "keydir")
         self.run("git", "add", "-A", cwd=self.admin)
         self.run("git", "commit", "-q", "-m", "change", cwd=self.admin)
         return self.git("admin", "push", "-q", "origin", "HEAD:master", cwd=self.admin, check=check)
@@ -134,50 +121,14 @@ class Gitolite:
         self.state.mkdir(0o711)
         for directory in (self.home, self.state):
             shutil.chown(directory, self.user, self.user)
-        admin = self.write(self.home / "admin.pub", self.key("admin").read_text(), 0o644)
+        admin = self.write(self.home / "admin.pub", self.sshd.key("admin").read_text(), 0o644)
         self.gitolite("setup", "-pk", str(admin))
-        self._port = self._start_sshd()
+        self.sshd.start(self.user, self.home / ".ssh" / "authorized_keys")
         self.git("admin", "clone", "-q", self.url("gitolite-admin"), self.admin, cwd=self.root)
-
-    def _start_sshd(self) -> int:
-        """sshd with a configuration and a host key of its own. The port it listens at."""
-        host_key = self.root / "host_key"
-        self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host_key)
-        # The directory that Debian's sshd wants is made by its service.
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        for _ in range(20):
-            with socket.create_server(("127.0.0.1", 0)) as probe:
-                port: int = probe.getsockname()[1]
-            config = self.root / "sshd_config"
-            config.write_text(
-                f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nPidFile none\n"
-                f"AuthorizedKeysFile {self.home}/.ssh/authorized_keys\nPasswordAuthentication no\n"
-                f"KbdInteractiveAuthentication no\nUsePAM no\nAllowUsers {self.user}\nLogLevel ERROR\n"
-            )
-            log = (self.root / "sshd.log").open("ab")
-            with log:
-                self._sshd = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stdout=log, stderr=log)
-            if self._listens(port):
-                public = host_key.with_suffix(".pub").read_text()
-                (self.root / "known_hosts").write_text(f"[127.0.0.1]:{port} {public}")
-                return port
-            self._sshd.wait()  # somebody else took the port meanwhile
-        raise AssertionError((self.root / "sshd.log").read_text())
-
-    def _listens(self, port: int) -> bool:
-        deadline = time.monotonic() + 30
-        while self._sshd.poll() is None:
-            assert time.monotonic() < deadline, "sshd does not listen"
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 30) as made:
-                return made.recv(4) == b"SSH-"
-            time.sleep(0.01)
-        return False
 
     def end(self) -> None:
         end_workers(self.state)
-        if hasattr(self, "_sshd"):
-            self._sshd.terminate()
-            self._sshd.wait()
+        self.sshd.end()
         for pid in _processes_of(pwd.getpwnam(self.user).pw_uid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -188,7 +139,7 @@ def need_gitolite() -> None:
     if os.geteuid():
         pytest.skip("this needs root, to make a unix user")
     need(shutil.which("gitolite") is not None, "gitolite (apt install gitolite3)")
-    need(Path(SSHD).exists(), "sshd (apt install openssh-server)")
+    need_sshd()
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def shown(page: Path) -> Iterator[str]:
     """The lines of shell, and what the text quotes, that call refcast."""
     for block in blocks(page, "sh"):
         for line in block.splitlines():
-            if found := re.match(rf"(?:sudo -u \w+ )?{VARIABLES}(refcast [^>]+)", line):
+            if found := re.match(rf"(?:.* \| )?(?:sudo -u [\w-]+ )?{VARIABLES}(refcast [^>]+)", line):
                 yield found[1]
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     for quoted in re.findall(r"`([^`]+)`", text):
@@ -149,6 +149,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         headings = [re.sub(r"[^\w -]", "", heading.lower()) for heading in sections(file)]
         anchors = {heading.replace(" ", "-") for heading in headings} if anchor else {""}
         assert anchor in anchors, target
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    leads = re.findall(r"\]\(docs/([^)#]+)", (ROOT / "README.md").read_text())
+    assert set(leads) == {page.name for page in DOCS.glob("*.md")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import stat
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,28 +18,20 @@ from typing import Any
 
 import pytest
 
+import pages
 from receiver import Receiver
 from servers import DEAD
 from servers_gitolite import Gitolite, gitolite, need_gitolite
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "gitolite.md"
 BEGINNING = "repo gitolite-admin\n    RW+ = admin\nrepo testing\n    RW+ = @all\n"
 
 pytestmark = pytest.mark.xdist_group("gitolite")
 
 
-@pytest.fixture(scope="module")
-def program() -> Iterator[Path]:
-    """Where install.sh puts the program."""
-    need_gitolite()
-    with tempfile.TemporaryDirectory(prefix="refcast-program-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
 @pytest.fixture
 def fresh(program: Path) -> Iterator[Gitolite]:
+    need_gitolite()
     with gitolite(program) as made:
         yield made
 
@@ -48,6 +39,7 @@ def fresh(program: Path) -> Iterator[Gitolite]:
 @pytest.fixture(scope="module")
 def shared(program: Path) -> Iterator[Gitolite]:
     """One gitolite for tests that each leave it as they found it."""
+    need_gitolite()
     with gitolite(program) as made:
         install_sh(made)
         made.configure(BEGINNING, "ann")
@@ -71,12 +63,6 @@ def server(shared: Gitolite) -> Iterator[Gitolite]:
     assert tree(shared.home) == before
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
 def install_sh(server: Gitolite, *words: str) -> str:
     """What install.sh prints, which must succeed; without words it installs the program alone."""
     options = ("--prefix", str(server.program), "--state", str(server.state), "--user", server.user)
@@ -86,22 +72,19 @@ def install_sh(server: Gitolite, *words: str) -> str:
     return done.stdout
 
 
-def sections() -> dict[str, str]:
-    parts = re.split(r"^## (.+)$", PAGE.read_text(), flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
 def blocks(section: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", sections()[section], re.DOTALL | re.MULTILINE)
+    return [one.text for one in pages.blocks("gitolite.md", section) if one.language == language]
 
 
-def follow(server: Gitolite, receiver: Receiver, section: str, check: bool = True) -> list[str]:
+def follow(
+    server: Gitolite, receiver: Receiver, section: str, page: str = "gitolite.md", check: bool = True
+) -> list[str]:
     """Run the commands of a section of the page, with this server's names in the place of its examples. What each
     printed."""
     secret = server.root / "ci.secret"
     secret.write_text("a secret\n")
     said = []
-    commands = "".join(blocks(section, "sh")).replace("https://ci.example.org/hook", f"{receiver.url}ci")
+    commands = pages.commands(page, section).replace("https://ci.example.org/hook", f"{receiver.url}ci")
     commands = commands.replace("ci.example.org", "127.0.0.1").replace("/root/ci.secret", str(secret))
     for line in commands.splitlines():
         words = shlex.split(line)
@@ -233,7 +216,7 @@ class TestThePage:
         assert (own["state"], own["reason"]) == ("disabled", "no longer in the repository's configuration")
         server.configure(BEGINNING + wild)
         # What the administrator has put into the directory since stays, and so does the line that names it.
-        (said,) = follow(server, receiver, "Uninstall")
+        (said,) = follow(server, receiver, "gitolite 3", "uninstalling.md")
         assert said.endswith("uninstalled\n")
         assert 'LOCAL_CODE} = "$ENV{HOME}/local"' in server.rc.read_text()
         assert (server.home / "local/hooks/repo-specific/mail").exists()
@@ -471,6 +454,7 @@ class TestDoctor:
 
 
 def test_no_account_is_left(program: Path) -> None:
+    need_gitolite()
     with gitolite(program) as made:
         user, root = made.user, made.root
     assert not root.exists()

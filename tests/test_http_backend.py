@@ -18,34 +18,21 @@ from pathlib import Path
 
 import pytest
 
+import pages
 from hard import environment
-from people import ROOT, People, installed_program, need_root
+from people import ROOT, People
 from receiver import Receiver
 from servers import end_workers, need, public_directory
 
-PAGE = ROOT / "docs" / "http-backend.md"
 LIGHTTPD = "/usr/sbin/lighttpd"
 PASSWORD = "correct-horse"
 
 pytestmark = pytest.mark.xdist_group("gitolite")  # which also makes accounts
 
 
-@pytest.fixture(scope="module")
-def program() -> Iterator[Path]:
-    need_root()
-    need(Path(LIGHTTPD).exists(), "lighttpd (apt install lighttpd)")
-    with installed_program() as made:
-        yield made
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
 @pytest.fixture
 def host(program: Path, receiver: Receiver) -> Iterator[WebHost]:
+    need(Path(LIGHTTPD).exists(), "lighttpd (apt install lighttpd)")
     with public_directory() as root, People(root, "www-data") as people:
         made = WebHost(root, people, program, receiver)
         try:
@@ -86,21 +73,20 @@ class WebHost:
     def url(self, user: str, password: str = PASSWORD) -> str:
         return f"http://{user}:{password}@127.0.0.1:{self.port}"
 
-    def follow(self, section: str) -> str:
+    def follow(self, section: str, page: str = "http-backend.md") -> str:
         """Do what a section says, with this machine's names in the place of its examples. What it printed."""
-        (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
         said = ""
-        for kind, block in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-            if kind == "lighttpd":
+        for block in pages.blocks(page, section):
+            if block.language == "lighttpd":
                 # A CGI program gets nothing of the server's environment, so neither the place of /etc/gitconfig here.
                 more = "".join(f', "{key}" => "{value}"' for key, value in self._more.items())
-                self._config = re.sub(r'("GIT_HTTP_EXPORT_ALL" => "1")', rf"\1{more}", self._here(block))
+                self._config = re.sub(r'("GIT_HTTP_EXPORT_ALL" => "1")', rf"\1{more}", self._here(block.text))
             else:
-                said += "".join(self.run(line) for line in self._here(block).splitlines())
+                said += "".join(self.run(line) for line in self._here(block.text).splitlines())
         return said
 
     def run(self, line: str) -> str:
-        words = shlex.split(line)
+        words = shlex.split(line, comments=True)
         if words[0] == "apt-get":
             return ""
         if words[0] == "systemctl":
@@ -114,7 +100,7 @@ class WebHost:
             where = ("--prefix", str(self.program), "--state", str(self.state))
             words = [str(ROOT / "install.sh"), *where, *words[1:]]
         elif words[0] == "refcast":
-            words[0] = str(self.program / "venv" / "bin" / "refcast")
+            words[:1] = [str(self.program / "venv" / "bin" / "refcast"), "--state", str(self.state)]
         elif words[:2] == ["sudo", "-u"]:
             return self.as_user(words[2], *words[3:])
         done = subprocess.run(
@@ -226,7 +212,7 @@ class TestThePage:
         host.push("-q", f"{host.url('ann')}/git/newer.git", "main")
         assert host.receiver.wait_for(4)[3].json()["repository"]["name"] == "newer"
 
-        host.follow("Uninstall")
+        host.follow("git http-backend", "uninstalling.md")
         assert not host.git_config.exists()
         for name in ("site", "new", "newer"):
             hooks = {path.name for path in (host.srv / f"{name}.git" / "hooks").iterdir()}

@@ -18,13 +18,12 @@ from typing import Any
 
 import pytest
 
+import pages
 from receiver import Receiver
 from servers_systemd import Machine, machine
-from test_docs import sections
 from test_install_sh import newer_checkout
 
 ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
 STATE = "/var/lib/refcast"
 REPOSITORY = "/srv/git/team/site.git"
 UNIT = "/etc/systemd/system/refcast.service"
@@ -44,7 +43,7 @@ class Site:
 
     def follow(self, page: str, heading: str, *, script: str = "./install.sh", **changes: str) -> str:
         """Run the first block of commands below a heading as it stands there; what it prints."""
-        text = next(iter(re.findall(r"^```sh\n(.*?)^```$", sections(DOCS / page)[heading], re.DOTALL | re.MULTILINE)))
+        text = next(one.text for one in pages.blocks(page, heading) if one.language == "sh")
         text = text.replace("sudo -u git ", "runuser -u git -- ").replace("./install.sh", script)
         text = text.replace("https://ci.example.org/hook", f"http://localhost:{self.receiver.port}/")
         for old, new in changes.items():
@@ -290,6 +289,7 @@ class TestUpgrading:
             installed.machine.run("refcast", "service", "remove")
             installed.push()
         old, hooks, pushed = installed.worker_now(), own_hooks(installed), len(installed.pushed)
+        kept = {name: text for name, text in all_hooks(installed).items() if name not in hooks}
         done = threading.Event()
         pusher = threading.Thread(target=lambda: keep_pushing(installed, done))
         pusher.start()
@@ -307,6 +307,7 @@ class TestUpgrading:
         assert installed.worker_now() not in (0, old)
         assert version in installed.refcast("--version").stdout
         assert own_hooks(installed).keys() == hooks.keys()
+        assert {name: text for name, text in all_hooks(installed).items() if name not in hooks} == kept
         assert all(f"Of {version}." in text for text in own_hooks(installed).values())
         assert installed.refcast("status").returncode == 0
         if kind == "on demand":
@@ -343,13 +344,13 @@ class TestBackup:
         assert installed.arrived() == installed.pushed
         assert lost in installed.refcast("delivery", "list", "--json").stdout
         installed.follow("upgrading.md", "Restoring", **{"2026-03-01": day})
-        assert lost not in installed.refcast("delivery", "list", "--json").stdout
-        # The ledger is of then: what has happened since comes with the next push to the ref.
-        installed.push()
+        # The ledger is of then: what has happened since is announced once more.
         book = installed.receiver.wait_for(len(installed.pushed) + 1)
-        assert [one.json()["after"] for one in book[-2:]] == installed.pushed[-2:]
+        assert [one.json()["after"] for one in book[-2:]] == [lost, lost]
+        del installed.receiver.book[-1]
+        installed.push()
+        assert installed.arrived() == installed.pushed
         assert installed.machine.at(f"{STATE}/refcast.db.before-restore").exists()
-        del installed.receiver.book[-2]  # announced a second time, as recovered
 
     def test_what_is_no_backup_is_refused(self, installed: Site) -> None:
         installed.machine.run("systemctl", "stop", "refcast")
@@ -385,9 +386,7 @@ class TestOneOwnAccount:
             "User=bob",
             "Delegate=yes",
             "ExecStart=/lib/systemd/systemd --user",
-            # It has no exit.target here to reach, and would be waited for: this has it end at once (systemd(1)).
-            "KillMode=mixed",
-            "KillSignal=SIGRTMIN+24",
+            "KillSignal=SIGRTMIN+24",  # leave at once: it has not the units by which it would leave at SIGTERM
             *lines,
         ]
         there.at("/etc/systemd/system/manager.service").write_text("\n".join(service))
@@ -427,7 +426,8 @@ class TestOneOwnAccount:
 class TestUninstalling:
     def test_nothing_is_left(self, installed: Site, before: dict[str, bytes | None]) -> None:
         installed.machine.run("rm", "-r", "/var/backups/refcast")
-        installed.follow("install.md", "Uninstalling")
+        installed.follow("uninstalling.md", "ssh with one account, and local paths")
+        installed.follow("uninstalling.md", "Service, program and state")
         after = installed.machine.written()
         assert installed.machine.show("refcast", "LoadState") == "not-found"
         changed = {
@@ -453,12 +453,13 @@ def wait_for(is_true: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def own_hooks(site: Site) -> dict[str, str]:
     """refcast's hooks, by their paths."""
+    return {name: text for name, text in all_hooks(site).items() if "# refcast hook: " in text}
+
+
+def all_hooks(site: Site) -> dict[str, str]:
+    """All that is in the directory of hooks, by its path."""
     directory = site.machine.at(f"{REPOSITORY}/hooks")
-    return {
-        f"{REPOSITORY}/hooks/{path.name}": text
-        for path in directory.iterdir()
-        if path.is_file() and "# refcast hook: " in (text := path.read_text())
-    }
+    return {f"{REPOSITORY}/hooks/{path.name}": path.read_text() for path in directory.iterdir() if path.is_file()}
 
 
 def keep_pushing(site: Site, done: threading.Event) -> None:

@@ -17,29 +17,15 @@ from typing import Any
 
 import pytest
 
+import pages
 from hard import environment
-from people import ROOT, People, installed_program, need_root
+from people import ROOT, People
 from receiver import Receiver
 from refcast.store import Store
 from refcast.store.intake import Aside
 from servers import ZERO, end_workers, public_directory
 
-PAGE = ROOT / "docs" / "shared-host.md"
-
 pytestmark = pytest.mark.xdist_group("gitolite")  # which also makes accounts
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[Path]:
-    need_root()
-    with installed_program() as made:
-        yield made
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as running:
-        yield running
 
 
 @pytest.fixture
@@ -73,11 +59,9 @@ class Host:
 
     # ---- the page ----
 
-    def follow(self, section: str) -> list[str]:
+    def follow(self, section: str, page: str = "shared-host.md") -> list[str]:
         """Run the commands of a section, with this machine's names in the place of its examples. What each printed."""
-        (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-        commands = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
-        commands = commands.replace("https://ci.example.org/hook", f"{self.receiver.url}ci")
+        commands = pages.commands(page, section).replace("https://ci.example.org/hook", f"{self.receiver.url}ci")
         for there, here in (
             ("/root/ci.secret", self.secret),
             ("/srv/git", self.srv),
@@ -171,7 +155,6 @@ class Host:
 
 class TestThePage:
     def test_from_top_to_bottom(self, host: Host) -> None:
-        assert "shared=group" in PAGE.read_text()
         host.follow("Repositories")
         before = host.git_config.read_bytes()
 
@@ -204,7 +187,7 @@ class TestThePage:
         (line,) = [line for line in said.splitlines() if line.startswith("!")]
         assert f"{own} takes its hooks from /nonexistent/hooks" in line
 
-        host.follow("Uninstall")
+        host.follow("A host with several accounts", "uninstalling.md")
         assert host.git_config.read_bytes() == before
         assert [path.name for path in host.git_config.parent.iterdir()] == ["gitconfig"]
         assert host.push("ann", "main:refs/heads/after").stderr == ""

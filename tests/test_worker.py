@@ -260,6 +260,7 @@ class TestOnDemand:
             world.clock.now += 11
             receiver.wait_for(2)
             until(lambda: not world.store.lanes.is_pending())
+            one.wait_for_looks(2)  # so that it has seen that, too
             world.clock.now += 5
             one.wait_for_end()
 
@@ -329,6 +330,18 @@ class TestOnDemand:
         with Running(world, on_demand=True) as running_one:
             running_one.wait_for_end()
         assert world.sent(receiver) == ["one:->A", "three:->A", "two:->A"]
+
+    @pytest.mark.parametrize("on_demand", [False, True])
+    def test_leaves_when_refcast_was_removed(self, world: World, on_demand: bool) -> None:
+        world.endpoint(url="http://127.0.0.1:1/")
+        world.put("main:->A")
+        gone = world.state.with_name("gone")
+        with Running(world, on_demand=on_demand) as one:
+            until(world.store.lanes.failing)
+            world.state.rename(gone)
+            one.wait_for_end()
+        assert not world.state.exists()
+        gone.rename(world.state)
 
     def test_what_only_a_person_can_mend_does_not_keep_it(self, world: World) -> None:
         world.write("99999999-0.push", ["refcast 1 push"], at=NOON)

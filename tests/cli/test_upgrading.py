@@ -90,6 +90,23 @@ class TestBackup:
         server.refcast("restore", str(server.root / "copy.db"))
         assert server.deliveries() == []
 
+    def test_what_has_moved_since_is_announced_as_recovered(self, server: Server) -> None:
+        """By the next worker, although the backup says that the repository was swept a moment ago."""
+        with Receiver() as receiver:
+            server.refcast("endpoint", "add", "ci", receiver.url)
+            server.commit("one")
+            server.push("main")
+            receiver.wait_for(1)
+            server.refcast("sweep")
+            server.refcast("backup", str(server.root / "copy.db"))
+            moved = server.commit("two")
+            server.push("main")
+            receiver.wait_for(2)
+            server.refcast("restore", str(server.root / "copy.db"))
+            server.refcast("worker", "--drain")
+            (told,) = [one.json() for one in receiver.wait_for(3)[2:]]
+            assert (told["update"]["new"], told["recovered"]) == (moved, True)
+
     def test_where_there_is_nothing_to_copy(self, server: Server) -> None:
         (server.root / "empty").mkdir()
         refused = server.refcast("--state", str(server.root / "empty"), "backup", "x.db", check=False)

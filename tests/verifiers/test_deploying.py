@@ -7,7 +7,6 @@ import http.client
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from receiver import Received
-from servers import Server, end, need
+from servers import Server, end, need, port_of
 from verifiers.judges import altered
 from verifiers.story import SECRET, SIGNED, Story, add, refcast
 
@@ -37,9 +36,6 @@ REFUSED = dict.fromkeys(HMACS, 500) | dict.fromkeys(TOKENS, 403)
 """What `webhook` answers: to it a wrong signature is an error, a wrong token a rule that was not satisfied."""
 
 FORMS = {"deveo", "github-form"}
-
-LISTENING = "0A"
-"""The state of a socket in /proc/net/tcp (proc_pid_net(5))."""
 
 
 @dataclass(frozen=True)
@@ -111,24 +107,6 @@ def deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployer]:
     finally:
         end(process.pid)
         process.wait()
-
-
-def port_of(process: subprocess.Popen[bytes], seconds: float = 30) -> int:
-    """The loopback port on which a process listens, once it does. The system chose it, and only the system tells."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "webhook has ended"
-        place = Path(f"/proc/{process.pid}")
-        links = set()
-        for descriptor in (place / "fd").iterdir():
-            with contextlib.suppress(OSError):
-                links.add(str(descriptor.readlink()))
-        for line in (place / "net/tcp").read_text().splitlines()[1:]:
-            field = line.split()
-            if field[3] == LISTENING and f"socket:[{field[9]}]" in links:
-                return int(field[1].partition(":")[2], 16)
-        time.sleep(0.02)
-    raise AssertionError("webhook does not listen")
 
 
 class TestPushing:

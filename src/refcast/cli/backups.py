@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
@@ -42,7 +43,8 @@ def backup(app: App, file: Path, as_json: bool) -> None:
 def restore(app: App, file: Path, as_json: bool) -> None:
     """Put a backup in the store's place. What was there is kept beside it.
 
-    No worker may run: stop the service first. A worker that a push has started makes room, and is started anew.
+    What has moved since is announced as recovered when a worker runs. None may run meanwhile: stop the service first. A
+    worker that a push has started makes room, and is started anew.
     """
     installing.create_state(app.state)
     on_demand = (pid := worker.running(app.state)) is not None and is_on_demand(pid)
@@ -50,6 +52,9 @@ def restore(app: App, file: Path, as_json: bool) -> None:
         end_on_demand(app.state)
     try:
         kept = put_back(file, app.state / FILE)
+        with app.store() as store:
+            # A worker's start sweeps only what has not been swept lately, and the backup says that it was.
+            store.repositories.ask_sweeps(time.time())
     finally:
         if on_demand:
             app.wake()

@@ -292,9 +292,9 @@ class Ingest:
         try:
             spool.remove(path)
         except OSError as error:
-            # Only its own pusher can have caused that; the others' pushes go on.
+            # Its own pusher can have caused that, or a disk in trouble; the others' pushes go on.
             reason = f"{path}: it is ingested, but the file cannot be removed: {error.strerror}"
-            self._set_aside(path, reason, retry_at=None)
+            self._set_aside(path, reason, retry_at=self._soon())
             return
         if self._asides.pop(str(path), None):
             self._store.intake.no_longer_aside(str(path))

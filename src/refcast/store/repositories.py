@@ -121,6 +121,11 @@ class Repositories:
         with self._database.write() as connection:
             connection.execute(sa.update(repositories).where(repositories.c.id == number).values(sweep_asked_at=now))
 
+    def ask_sweeps(self, now: float) -> None:
+        """Ask the worker to sweep all that are watched."""
+        with self._database.write() as connection:
+            connection.execute(sa.update(repositories).where(repositories.c.watched).values(sweep_asked_at=now))
+
     def swept(self, number: int, found: Found, *, began_at: float, now: float) -> None:
         """Note what a sweep found that began at `began_at`, or why it could not be done."""
         here = sa.update(repositories).where(repositories.c.id == number)

@@ -10,6 +10,7 @@ its record read or starts the next one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -137,6 +138,8 @@ class Worker:
         while True:
             with lock(self._state):
                 self._serve(on_demand=on_demand)
+            if self._is_homeless():
+                return
             if not self._stopping.is_set() and self._store.is_replaced():
                 self._store.reopen()
                 continue
@@ -155,6 +158,9 @@ class Worker:
                 if self._store.is_replaced():
                     log.warning("another store stands in the place of the one in use: beginning anew with it")
                     return
+                if self._is_homeless():
+                    log.warning("the state directory %s is gone: the worker leaves", self._state)
+                    return
                 busy = self._look()
                 self._manager.alive("deliveries or records wait" if busy else "nothing waits")
                 self._wake()
@@ -168,6 +174,14 @@ class Worker:
                 self._wait(inotify, 0.0 if self._sweeping else pause)
             self._manager.stopping(f"requests under way get {GRACE_SECONDS:.0f} s")
             log.info("told to stop: what is under way gets %.0f s", GRACE_SECONDS)
+
+    def _is_homeless(self) -> bool:
+        """Whether refcast was removed, or the state directory moved elsewhere: nothing that is done here would last."""
+        try:
+            self._state.stat()
+        except OSError as error:
+            return error.errno == errno.ENOENT
+        return False
 
     def _begin(self) -> None:
         self._answers.begin()
