@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from hard import environment
-from servers_gitolite import ACCOUNT
+from servers_gitolite import ACCOUNT, processes_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,7 +77,7 @@ class People:
         _do("groupdel", self.group)
 
     def _remove(self, name: str) -> None:
-        for pid in _processes_of(pwd.getpwnam(name).pw_uid):
+        for pid in processes_of(pwd.getpwnam(name).pw_uid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         _do("userdel", name)
@@ -140,11 +140,3 @@ def _remove_leftovers() -> None:
     for each in pwd.getpwall():
         if (found := ACCOUNT.match(each.pw_name)) and not Path(f"/proc/{found[1]}").exists():
             subprocess.run(["userdel", each.pw_name], capture_output=True, check=False)
-
-
-def _processes_of(uid: int) -> Iterator[int]:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                if entry.stat().st_uid == uid:
-                    yield int(entry.name)

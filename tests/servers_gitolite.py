@@ -129,7 +129,7 @@ class Gitolite:
     def end(self) -> None:
         end_workers(self.state)
         self.sshd.end()
-        for pid in _processes_of(pwd.getpwnam(self.user).pw_uid):
+        for pid in processes_of(pwd.getpwnam(self.user).pw_uid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -171,7 +171,8 @@ def _account(home: Path) -> Iterator[str]:
         subprocess.run(["userdel", name], check=True, capture_output=True)
 
 
-def _processes_of(uid: int) -> Iterator[int]:
+def processes_of(uid: int) -> Iterator[int]:
+    """The processes of a user."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):

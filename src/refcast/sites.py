@@ -16,6 +16,17 @@ from refcast.errors import StateError
 FILE = "site.json"
 
 
+def owner_of(state: Path) -> int:
+    """Whom a state directory belongs to. StateError if it is not there."""
+    try:
+        return state.stat().st_uid
+    except OSError as error:
+        raise StateError(
+            f"no state directory {state}: {error.strerror}; name it with --state, or make it with `refcast install` as "
+            f"the worker's user (as root: install -d -m 711 -o USER {state})"
+        ) from error
+
+
 def front_ends(state: Path) -> frozenset[int]:
     """The users whose word on who has pushed is believed, besides the owner of the state directory."""
     return frozenset(uid for uid in _read(state).get("front_ends", []) if isinstance(uid, int))

@@ -14,7 +14,7 @@ from refcast import install as installing
 from refcast import sites
 from refcast.cli.common import App, safe, show_json
 from refcast.errors import BadInput, RepositoryError, StateError
-from refcast.install.acting import acting_as, owner_of
+from refcast.install.acting import acting_as
 from refcast.install.system import System, covers
 
 
@@ -26,7 +26,7 @@ def install_system(app: App, roots: tuple[Path, ...], intent: str | None, as_jso
         raise BadInput("--system needs the directories of repositories that it is to cover: name them with --all ROOT")
     system.check(resolved)
     covered = tuple(dict.fromkeys((*system.roots(), *resolved)))
-    owner = owner_of(app.state)
+    owner = sites.owner_of(app.state)
     refused: list[RepositoryError] = []
     count = 0
     with acting_as(owner):
@@ -71,7 +71,7 @@ def uninstall_system(app: App, given: tuple[Path, ...], as_json: bool) -> None:
         system.narrow(left)
     removed = bool(left) or system.uninstall()
     # What is to be freed is git, also where the state directory is gone or another user's.
-    with suppress(StateError), acting_as(owner_of(app.state)):
+    with suppress(StateError), acting_as(sites.owner_of(app.state)):
         sites.set_covered_roots(app.state, left)
         with app.store() as store:
             for path in map(Path, store.repositories.paths()):
@@ -97,7 +97,7 @@ def uninstall_system(app: App, given: tuple[Path, ...], as_json: bool) -> None:
 def change_front_ends(app: App, names: tuple[str, ...], *, add: bool) -> None:
     """Believe what these users say of who has pushed, or no longer."""
     uids = frozenset(_uid(name) for name in names)
-    owner = owner_of(app.state) if app.state.exists() else os.geteuid()
+    owner = sites.owner_of(app.state) if app.state.exists() else os.geteuid()
     with acting_as(owner):
         installing.create_state(app.state)
         known = sites.front_ends(app.state)

@@ -99,12 +99,7 @@ def make_spool(state: Path, owner: int) -> None:
 
 def check_owner(state: Path) -> None:
     """Raise StateError unless `state` is a directory of the present user: files of another would lock its owner out."""
-    try:
-        owner = state.stat().st_uid
-    except OSError as error:
-        raise StateError(
-            f"no state directory {state}: {error.strerror}; name it with --state, or make it with `refcast install`"
-        ) from error
+    owner = sites.owner_of(state)
     if owner != os.geteuid():
         raise StateError(
             f"the state directory {state} belongs to user {owner}: run this as that user (sudo -u '#{owner}')"

@@ -10,20 +10,6 @@ import contextlib
 import os
 import pwd
 from collections.abc import Iterator
-from pathlib import Path
-
-from refcast.errors import StateError
-
-
-def owner_of(state: Path) -> int:
-    """Whom a state directory belongs to. StateError if it is not there."""
-    try:
-        return state.stat().st_uid
-    except OSError as error:
-        raise StateError(
-            f"no state directory {state}: {error.strerror}; name it with --state, or make it for the user that is to "
-            f"run the worker: install -d -m 711 -o USER {state}"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from refcast import sites
 from refcast.errors import BadInput, RefcastError, StateError
 from refcast.service.taking_over import end_on_demand, is_on_demand
 from refcast.service.unit import Unit
@@ -28,12 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 
 def unit_of(state: Path) -> Unit:
     """The unit for a state directory. Raises StateError if there is none, or it is another's and one is not root."""
-    try:
-        owner = state.stat().st_uid
-    except OSError as error:
-        raise StateError(
-            f"no state directory {state}: {error.strerror}; name it with --state, or make it with `refcast install`"
-        ) from error
+    owner = sites.owner_of(state)
     if os.geteuid() != 0:
         if owner != os.geteuid():
             raise StateError(f"the state directory {state} belongs to user {owner}: run this as root, or as that user")
