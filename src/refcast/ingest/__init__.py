@@ -24,7 +24,7 @@ from refcast.ingest import order
 from refcast.ingest.announcing import BATCH_EVENTS, Announcer, account_name, describe, full_name_of, introduced
 from refcast.ingest.lending import Lenders, intended
 from refcast.ingest.order import Record
-from refcast.ingest.reading import Reader
+from refcast.ingest.reading import DoubtError, Reader
 from refcast.ingest.telling import Telling
 from refcast.ingest.trust import Step, is_doubt, steps_of
 from refcast.model import RefUpdate, printable
@@ -83,7 +83,7 @@ class Ingest:
         self._announcer = Announcer(store, spool_dir, clock, answers)
         self._trust = self._announcer.trust
         self._telling = Telling(store, self._announcer)
-        self._reader = Reader()
+        self._reader = Reader(self._trust, self._is_known)
         self._asides: dict[str, Aside] = {}
         self._ended = False
 
@@ -138,8 +138,11 @@ class Ingest:
             if aside and aside.retry_at is None:
                 continue
             try:
-                entry = self._trust.with_believed_intents(self._reader.read(path), self._is_known)
+                entry = self._trust.with_believed_intents(self._reader.read(path)[0], self._is_known)
             except FileNotFoundError:
+                continue
+            except DoubtError as error:
+                self._doubt(path, str(error))
                 continue
             except (RecordError, OSError) as error:
                 if aside is None or self._is_due(aside):
@@ -246,14 +249,16 @@ class Ingest:
     def _sift(self, records: list[Record], against: Callable[[Record], str]) -> None:
         """Take out of `records` what does not count, by the reason that `against` gives, and set it aside."""
         for record in list(records):
-            path = record.entry.path
             if reason := against(record):
                 records.remove(record)
-                # A push that is under way, or a group that is just being changed, can make it true.
-                lasting = not self._is_fresh(path, DOUBT_SECONDS)
-                known = self._asides.get(str(path))
-                if known is None or (known.reason, known.retry_at is None) != (printable(reason), lasting):
-                    self._set_aside(path, reason, retry_at=None if lasting else self._soon())
+                self._doubt(record.entry.path, reason)
+
+    def _doubt(self, path: Path, reason: str) -> None:
+        # A push that is under way, or a group that is just being changed, can make it true.
+        lasting = not self._is_fresh(path, DOUBT_SECONDS)
+        known = self._asides.get(str(path))
+        if known is None or (known.reason, known.retry_at is None) != (printable(reason), lasting):
+            self._set_aside(path, reason, retry_at=None if lasting else self._soon())
 
     def _against_ids(
         self,
