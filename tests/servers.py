@@ -111,7 +111,7 @@ class Server:
         return self.run("git", *words, cwd=self.work, more=more).stdout.rstrip("\n")
 
     def refcast(self, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
-        """`refcast --state …`: in this process, for to start one takes ten times as long; those that are not QUICK get their own."""
+        """`refcast --state …`: in this process, for to start one takes ten times as long; others than QUICK get one."""
         if words[0] not in QUICK:
             return self.run(sys.executable, "-m", "refcast", "--state", self.state, *words, check=check, more=more)
         with self.at_home(), unittest.mock.patch.dict(os.environ, more), contextlib.chdir(self.root):

@@ -4,6 +4,7 @@ Files of several users, made by root; with the hooks and real pushes in test_sha
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -11,13 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from refcast import sites, spool
+import hard
+from refcast import ingest, sites, spool
 from refcast.errors import RecordError
+from refcast.history import History
+from refcast.ingest import MOST_FILES, sweep
+from refcast.ingest.asides import MOST_ASIDES
 from refcast.ingest.reading import LARGE_BYTES
 from refcast.ingest.sweep import Sweep
 from refcast.settings import Settings
+from refcast.store.intake import Aside, Intake
 from servers import DEAD, alive_name, public_directory
-from spooled import NOON, World
+from spooled import NOON, World, build
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users")
 
@@ -105,13 +111,13 @@ class TestLargeFiles:
         assert f"{nowhere} is not believed: there is no {world.root}/no.git" in reasons
 
     def test_what_follows_the_head_is_of_the_same_repository(self, world: World) -> None:
-        os.chown(world.bare / "refs", BEN, -1)
+        let(world, BEN)
         write(world, BEN, DEAD, record(world.bare) + record("/nowhere.git", many(10_000)), at=NOON - 60)
         world.run()
         assert "this one is of several repositories" in world.asides()[0]
 
     def test_beyond_what_a_stranger_may_write(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        os.chown(world.bare / "refs", BEN, -1)
+        let(world, BEN)
         monkeypatch.setattr(spool, "STRANGER_BYTES", 2 * LARGE_BYTES)
         write(world, BEN, DEAD, record(world.bare, many(10_000)), at=NOON - 60)
         world.run()
@@ -131,3 +137,125 @@ class TestLargeFiles:
         os.truncate(path, 0)
         world.run()
         assert reads == [path, path]
+
+
+def let(world: World, uid: int) -> None:
+    """Have a user be one who may push."""
+    os.chown(world.bare / "refs", uid, -1)
+
+
+@pytest.fixture
+def transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many asides each transaction wrote."""
+    done: list[int] = []
+
+    def counted(self: Intake, changed: dict[str, Aside | None]) -> None:
+        done.append(len(changed))
+        real(self, changed)
+
+    real = Intake.note_asides
+    monkeypatch.setattr(Intake, "note_asides", counted)
+    return done
+
+
+class TestManyFiles:
+    def test_three_thousand_cost_next_to_nothing(
+        self, world: World, reads: list[Path], transactions: list[int]
+    ) -> None:
+        for number in range(3000):
+            write(world, EVE, f"99999999-{number}.push", b"hello\0", at=NOON - 10_000)
+        world.put("main:->A")
+        assert world.run() == 1
+        assert world.told() == ["main:->A"]
+        assert len(reads) == MOST_FILES + 1
+        assert transactions == [MOST_ASIDES + 1]
+        for _ in range(3):
+            world.run()
+        assert len(reads) == 3000 + 1
+        reasons = world.asides()
+        assert len(reasons) == MOST_ASIDES + 1
+        assert f"/{EVE}: and 2900 more of user {EVE} cannot be ingested either" in "".join(reasons)
+        assert not world.ingest.has_records()
+
+    def test_when_they_are_gone_nothing_is_said_of_them(self, world: World) -> None:
+        made = [write(world, EVE, f"99999999-{number}.push", b"hello\0", at=NOON - 10_000) for number in range(110)]
+        world.run()
+        assert len(world.asides()) == MOST_ASIDES + 1
+        for path in made:
+            path.unlink()
+        world.run()
+        assert world.asides() == []
+
+    def test_boxes_take_turns_whatever_their_files_times(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, reads: list[Path]
+    ) -> None:
+        for number in range(3):
+            write(world, EVE, f"99999999-{number}.push", b"hello\0", at=10.0)
+            write(world, BEN, f"99999999-{number}.push", b"hello\0", at=NOON)
+        world.run()
+        assert [path.parent.name for path in reads[:2]] in ([str(EVE), str(BEN)], [str(BEN), str(EVE)])
+        assert len({path.parent for path in reads[2:4]}) == 2
+
+    def test_a_stranger_s_many_records_are_all_told_in_one_run(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those that another user's record waits for are among them: nothing is taken for missing."""
+        let(world, BEN)
+        monkeypatch.setattr(ingest, "MOST_FILES", 2)
+        for number, (old, new) in enumerate(zip("-ABCD", "ABCDE", strict=True)):
+            line = f"{world.ids[old]} {world.ids[new]} refs/heads/main\n"
+            write(world, BEN, f"99999999-{number}.push", record(world.bare, line, number), at=NOON + number)
+        world.put("main:E>F")
+        assert world.run() == 6
+        assert world.told() == ["main:->A", "main:A>B", "main:B>C", "main:C>D", "main:D>E", "main:E>F"]
+
+    def test_old_ones_do_not_hide_a_killed_push_from_the_sweep(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        let(world, BEN)
+        monkeypatch.setattr(sweep, "MOST_FILES", 2)
+        for number in range(5):
+            write(world, BEN, f"99999999-{number}.push", b"hello\0", at=10.0)
+        line = f"update={ZERO} {world.ids['A']} refs/heads/main"
+        intent = f"refcast 1 intent\0repository={world.bare}\0{line}\0".encode()
+        write(world, BEN, "99999999-9.push", intent)
+        world.set_refs("main:->A")
+        world.sql(f"UPDATE repositories SET swept_at = {NOON}")
+        sweep.Sweep(world.store, world.state / "spool", world.clock).step(Settings())
+        assert world.told() == ["main:->A?"]
+
+
+class TestRepositoriesThatAreNowhere:
+    def test_are_tried_less_and_less(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        sites.set_covered_roots(world.state, (str(world.root),))
+        write(world, EVE, DEAD, record(world.root / "no.git"))
+        opened: list[float] = []
+
+        def counted(path: str) -> History:
+            opened.append(world.clock.now)
+            return real(path)
+
+        real = History.open
+        world.root.chmod(0o777)
+        monkeypatch.setattr(History, "open", counted)
+        for _ in range(24 * 60):
+            world.run()
+            world.clock.now += 60
+        assert len(opened) < 40
+        waits = [later - sooner for sooner, later in itertools.pairwise(opened)]
+        assert waits[0] == 60
+        assert max(waits) == 3600
+
+    def test_nobody_waits_who_pushes_to_one_that_is_made_meanwhile(self, world: World) -> None:
+        site = world.root / "new.git"
+        sites.set_covered_roots(world.state, (str(world.root),))
+        write(world, EVE, DEAD, record(site), at=NOON)
+        for _ in range(100):
+            world.run()
+            world.clock.now += 60
+        ids = build(site)
+        hard.git(site, "update-ref", "refs/heads/main", ids["A"])
+        lines = f"{ZERO} {ids['A']} refs/heads/main\n"
+        path = world.write("99999999-77.push", [record(site, lines, 77).decode().removesuffix("\0")])
+        assert world.run() == 1
+        assert not path.exists()

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from refcast import boxes, sites, spool
+from refcast import sites, spool
 from refcast.ingest.access import ACL, ENTER, WRITE, Account, account, may, may_push
 from refcast.ingest.order import Record
 from refcast.ingest.trust import Trust, is_doubt, steps_of
 from refcast.model import RefUpdate
+from refcast.spool import boxes
 from servers import public_directory
 
 ANN, BEN, EVE = Account(70001, frozenset({70001, 70100})), Account(70002, frozenset({70100})), Account(70003)

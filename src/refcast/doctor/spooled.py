@@ -83,6 +83,8 @@ def asides(case: Case) -> Iterator[Problem]:
         retry = case.refcast("record", "retry", path)
         if one.retry_at is not None:
             yield advice(what, "mend the cause: it is tried again every minute")
+        elif path.is_dir():
+            yield advice(what, f"look at who that is, and remove from {path} what is junk")
         elif not path.exists():
             yield command(f"{what}; its file is gone", retry)
         elif _is_readable(path):

@@ -63,6 +63,16 @@ class Reader:
             raise RecordError(str(known.found))
         return known.found, stamp
 
+    def is_bad(self, path: Path) -> bool:
+        """Whether a file was read in vain and is as it was then."""
+        known = self._known.get(path)
+        if known is None or not isinstance(known.found, RecordError) or self._has_ended(known, path):
+            return False
+        try:
+            return known.stamp == stamp_of(path)
+        except OSError:
+            return False
+
     def is_torn(self, path: Path) -> bool:
         """Whether a file was read, and found to be spoiled."""
         known = self._known.get(path)

@@ -24,12 +24,13 @@ from pathlib import Path
 from refcast import spool
 from refcast.errors import RecordError, RepositoryError, StateError
 from refcast.history import History
-from refcast.ingest import RETRY_SECONDS, order
+from refcast.ingest import MOST_FILES, RETRY_SECONDS, order
 from refcast.ingest.announcing import UNKNOWN, Announcement, Announcer, Origin
 from refcast.ingest.lending import Lenders, intended
 from refcast.ingest.reading import Reader, Stamp, stamp_of
 from refcast.model import Push, RefUpdate, printable
 from refcast.settings import Settings
+from refcast.spool import boxes
 from refcast.store import Store
 from refcast.store.repositories import Found, Sweepable
 
@@ -164,13 +165,13 @@ class Sweep:
         """What the spool holds, spoiled files with their intents, but for what strangers have put there.
 
         A file that has not changed is read once."""
-        paths = spool.files(self._spool)
-        there = set(paths)
+        look = spool.look(self._spool, lambda uid: not self._trust.is_trusted(uid))
+        there = {path for paths in look.files.values() for path in paths}
         self._reader.keep(there)
         for gone in [path for path in self._seen if path not in there]:
             self._seen.pop(gone, None)
             self._kept.discard(gone)
-        for path in paths:
+        for path in self._newest(look):
             try:
                 entry, stamp = self._reader.read(path)
             except (RecordError, FileNotFoundError, PermissionError):
@@ -178,6 +179,11 @@ class Sweep:
             except OSError as error:
                 raise StateError(f"cannot read {path}: {error.strerror}; refs are not compared meanwhile") from error
             yield self._trust.believed(entry, self._is_known), stamp
+
+    def _newest(self, look: boxes.Look) -> list[Path]:
+        """The files that are looked at. What a stranger leaves lying must not hide what the same user pushes now."""
+        some = {uid: paths if self._trust.is_trusted(uid) else paths[-MOST_FILES:] for uid, paths in look.files.items()}
+        return boxes.Look(some).in_turns()
 
     def _is_known(self, path: str) -> bool:
         return self._store.repositories.find(path) is not None

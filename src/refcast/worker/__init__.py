@@ -252,9 +252,7 @@ class Worker:
         return not self._stopping.is_set()
 
     def has_records(self) -> bool:
-        """Whether the spool holds a whole record that is not set aside."""
-        resting = {aside.path for aside in self._store.intake.asides()}
-        return any(str(path) not in resting and spool.is_complete(path) for path in spool.files(self._spool))
+        return self._ingest.has_records()
 
     def _tidy(self) -> bool:
         """A small step of what need not be done at once. Whether there is more of it."""

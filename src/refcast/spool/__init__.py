@@ -1,6 +1,7 @@
 """The spool: what the hooks write, and how it is read. Standard library only.
 
-The hooks are shell scripts, so this page is the format's definition and its reader; one golden file checks both.
+The hooks are shell scripts, so this page is the format's definition and its reader; one golden file checks both. What
+is in which directory is told by `boxes`.
 
 A push writes one file, `spool/<uid>/<pid>-<start>.push`, named by the process id and the start time (field 22 of
 /proc/<pid>/stat) of its receive-pack. The file is a sequence of fields, each ended by a NUL, `name=value`:
@@ -36,10 +37,34 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from refcast.errors import RecordError, StateError
+from refcast.errors import RecordError
 from refcast.model import RefUpdate
+from refcast.spool.boxes import SUFFIX, closed, create, files, look, oldest, rightful
 
-SUFFIX = ".push"
+__all__ = [
+    "END",
+    "HEAD_BYTES",
+    "HIDDEN_SECONDS",
+    "MAX_BYTES",
+    "STRANGER_BYTES",
+    "SUFFIX",
+    "Entry",
+    "Part",
+    "closed",
+    "create",
+    "files",
+    "is_alive",
+    "is_complete",
+    "look",
+    "oldest",
+    "read",
+    "read_head",
+    "read_intents",
+    "remove",
+    "rightful",
+    "start_time",
+]
+
 END = b"\0end\0"
 HIDDEN_SECONDS = 3600.0
 """How long a process that cannot be looked at is taken for the push that wrote a file: its id may be another's then."""
@@ -102,77 +127,6 @@ class Entry:
     def stale(self) -> bool:
         """Whether it tells of a push that ended without a record: refused, or killed."""
         return bool(self.intents) and not (self.records or self.complete or self.alive)
-
-
-def create(spool: Path, owner_uid: int, group: int = -1, *, closed: bool = False) -> None:
-    """Make the spool: others may enter and make their own directory in it, and nothing else (sticky, setgid).
-
-    Their directories get its `group`: who is in it can read and change what all of them write. A `closed` one is for
-    its owner alone."""
-    try:
-        spool.mkdir(mode=0o700, exist_ok=True)
-        os.chown(spool, owner_uid, group)
-        spool.chmod(0o700 if closed else 0o3733)
-        box = spool / str(owner_uid)
-        box.mkdir(mode=0o700, exist_ok=True)
-        os.chown(box, owner_uid, group)
-        box.chmod(0o2770)
-    except OSError as error:
-        raise StateError(f"cannot make the spool {spool}: {error.strerror}; run this as its owner") from error
-
-
-def files(spool: Path) -> list[Path]:
-    """The files that pushes wrote, oldest modification first. A file that vanishes meanwhile is left out."""
-    found: list[tuple[int, Path]] = []
-    for box in boxes(spool):
-        try:
-            with os.scandir(box) as entries:
-                for entry in entries:
-                    if entry.name.endswith(SUFFIX):
-                        try:
-                            found.append((entry.stat(follow_symlinks=False).st_mtime_ns, Path(entry.path)))
-                        except FileNotFoundError:
-                            continue
-        except OSError:
-            # One user's directory that cannot be read (removed, permissions taken away) must not hide the others'.
-            continue
-    return [path for _, path in sorted(found)]
-
-
-def closed(spool: Path) -> dict[Path, OSError]:
-    """The users' directories that cannot be read, each with the error. `files` knows nothing of what is in them."""
-    found = {}
-    for box in boxes(spool):
-        try:
-            os.scandir(box).close()
-        except OSError as error:
-            found[box] = error
-    return found
-
-
-def oldest(spool: Path) -> float:
-    """The time of the oldest file that pushes wrote, seconds since the epoch; infinite where there is none, and 0 where
-    that cannot be told, for a directory cannot be read."""
-    try:
-        if closed(spool):
-            return 0.0
-        return min((path.lstat().st_mtime for path in files(spool)), default=math.inf)
-    except (OSError, StateError):
-        return 0.0
-
-
-def boxes(spool: Path) -> Iterator[Path]:
-    """The directories of the users who push: named by the uid that owns them, and no links.
-
-    Raises StateError if the spool itself cannot be read."""
-    try:
-        with os.scandir(spool) as entries:
-            for entry in entries:
-                info = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(info.st_mode) and entry.name == str(info.st_uid):
-                    yield Path(entry.path)
-    except OSError as error:
-        raise StateError(f"cannot read the spool {spool}: {error.strerror}; run this as its owner") from error
 
 
 def is_complete(path: Path) -> bool:
