@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from refcast.ingest.asides import MOST_ASIDES
 from refcast.ingest.reading import LARGE_BYTES
 from refcast.ingest.sweep import Sweep
 from refcast.settings import Settings
+from refcast.spool import boxes
 from refcast.store.intake import Aside, Intake
 from servers import DEAD, alive_name, public_directory
 from spooled import NOON, World, build
@@ -259,3 +261,76 @@ class TestRepositoriesThatAreNowhere:
         path = world.write("99999999-77.push", [record(site, lines, 77).decode().removesuffix("\0")])
         assert world.run() == 1
         assert not path.exists()
+
+
+class TestDirectories:
+    @pytest.mark.parametrize(("group", "mode"), [(70100, 0o2770), (-1, 0o2775), (-1, 0o0770), (-1, 0o3770)])
+    def test_one_that_no_hook_made_is_not_read(self, world: World, group: int, mode: int) -> None:
+        let(world, BEN)
+        world.set_refs("main:->A")
+        path = write(world, BEN, DEAD, record(world.bare, f"{ZERO} {world.ids['A']} refs/heads/main\n"))
+        os.chown(path.parent, BEN, group)
+        path.parent.chmod(mode)
+        assert world.run() == 0
+        assert world.told() == []
+        assert not path.parent.exists()
+
+    @pytest.mark.parametrize(("group", "mode"), [(70100, 0o660), (-1, 0o664)])
+    def test_nor_a_file_that_no_hook_made(self, world: World, group: int, mode: int) -> None:
+        path = write(world, BEN, DEAD, record(world.bare), at=NOON - 60)
+        os.chown(path, BEN, group)
+        path.chmod(mode)
+        world.run()
+        assert "are not those that a hook gives a file" in world.asides()[0]
+
+    def test_one_beside_the_usual_place_is_read_and_removed_when_it_is_empty(self, world: World) -> None:
+        let(world, BEN)
+        world.set_refs("main:->A")
+        path = write(world, BEN, DEAD, record(world.bare, f"{ZERO} {world.ids['A']} refs/heads/main\n"))
+        place = path.parent.with_name(f"{BEN}.7-7")
+        path.parent.rename(place)
+        (place / "made").mkdir()
+        assert world.run() == 1
+        assert world.told() == ["main:->A"]
+        assert place.exists()
+        world.clock.now = time.time() + 100
+        world.run()
+        assert not place.exists()
+
+    def test_what_came_to_the_place_meanwhile_is_left_there(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between the look and the rename somebody removes the wrong one, and its rightful user makes it."""
+        place = world.state / "spool" / str(BEN)
+        place.write_text("")
+        path: list[Path] = []
+
+        def rename(self: Path, target: Path) -> Path:
+            if not path:
+                place.unlink()
+                path.append(write(world, BEN, DEAD, b""))
+            return real(self, target)
+
+        real = Path.rename
+        monkeypatch.setattr(Path, "rename", rename)
+        assert boxes.clear(world.state / "spool", time.time()) == []
+        assert [one.name for one in spool.files(world.state / "spool")] == [DEAD]
+
+    def test_a_stale_look_removes_nothing(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        box = write(world, BEN, DEAD, b"").parent
+        monkeypatch.setattr(boxes, "squatters", lambda _: [(box, Path("/").stat())])
+        assert boxes.clear(world.state / "spool", time.time()) == []
+        assert (box / DEAD).exists()
+
+    def test_thousands_are_told_of_in_a_few_lines(self, world: World) -> None:
+        for number in range(2000):
+            (world.state / "spool" / f"{BEN}.{number}").touch()
+        assert len(boxes.clear(world.state / "spool", time.time())) == 4
+        assert len(list((world.state / "spool").iterdir())) == 1001
+
+    def test_the_owner_s_own_comes_back(self, world: World) -> None:
+        shutil.rmtree(world.box)
+        world.box.symlink_to("/")
+        world.run()
+        assert (world.box / boxes.MARK).stat().st_mode & 0o7777 == boxes.MARK_MODE
+        assert not world.box.is_symlink()

@@ -30,13 +30,14 @@ def boxes(case: Case) -> Iterator[Problem]:
         return
     groups = {os.getegid(), *os.getgroups()}
     for path in sorted(root.iterdir()):
-        if not path.name.isdecimal():
+        number = path.name.partition(".")[0]
+        if not number.isdecimal():
             continue
         info = path.lstat()
-        if not stat.S_ISDIR(info.st_mode) or str(info.st_uid) != path.name:
+        if not stat.S_ISDIR(info.st_mode) or str(info.st_uid) != number:
             # To rename it the spool's owner needs no right to what is in it.
             line = shell("mv", "-T", "--backup=numbered", path, f"{path}.squatted")
-            yield command(f"{path} is not a directory of user {path.name}, whose pushes are not announced", line)
+            yield command(f"{path} is not a directory of user {number}, in whose place it is", line)
             continue
         if info.st_uid != os.geteuid() and info.st_gid not in groups:
             line = as_owner(path, "chgrp", str(os.getegid()), path)

@@ -98,7 +98,7 @@ class Ingest:
         meanwhile is taken along while the records last that were there at first."""
         self._announcer.settings = settings
         self._ended = False
-        for line in boxes.clear(self._spool):
+        for line in boxes.clear(self._spool, self._clock()):
             log.warning("%s", printable(line))
         self._trust.renew()
         look = self._look()
@@ -352,7 +352,7 @@ class Ingest:
         self._made_room = self._made_room or record.entry.uid in self._cut
 
     def _set_aside(self, path: Path, reason: str, *, retry_at: float | None) -> None:
-        self._asides.set(path, reason, retry_at=retry_at, uid=int(path.parent.name))
+        self._asides.set(path, reason, retry_at=retry_at, uid=boxes.user_of(path.parent))
 
     def _is_fresh(self, path: Path, seconds: float = RETRY_SECONDS) -> bool:
         """Whether a file may still be written to, by a process that cannot be seen from here: in a container."""

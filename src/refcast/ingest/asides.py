@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from refcast.model import printable
-from refcast.spool.boxes import Look
+from refcast.spool.boxes import Look, user_of
 from refcast.store import Store
 from refcast.store.intake import Aside
 
@@ -108,7 +108,7 @@ class Asides:
     def store(self) -> None:
         """Have it all written, in one transaction. Until then it is as if this pass had not been."""
         for box, paths in self._more.items():
-            reason = f"{box}: and {len(paths)} more of user {box.name} cannot be ingested either"
+            reason = f"{box}: and {len(paths)} more of user {user_of(box)} cannot be ingested either"
             known = self.get(box)
             if known is None or known.reason != printable(reason):
                 self.set(box, reason, retry_at=None)

@@ -27,6 +27,7 @@ stale, and a record that it may hold is truncated.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
@@ -39,7 +40,7 @@ from pathlib import Path
 
 from refcast.errors import RecordError
 from refcast.model import RefUpdate
-from refcast.spool.boxes import SUFFIX, closed, create, files, look, oldest, rightful
+from refcast.spool.boxes import SUFFIX, closed, create, files, look, oldest, rightful, user_of
 
 __all__ = [
     "END",
@@ -271,13 +272,24 @@ def start_time(pid: int) -> str:
 
 def _open(path: Path) -> int:
     """A descriptor of a regular file with one name that belongs to the owner of its directory."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        box = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:  # the user has put a link there
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+    try:
+        whole = os.fstat(box)
+        descriptor = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=box)
+    finally:
+        os.close(box)
     try:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
             raise RecordError(f"{path}: not a regular file with a single name")
-        if str(info.st_uid) != path.parent.name:
+        if not info.st_uid == whole.st_uid == user_of(path.parent):
             raise RecordError(f"{path}: belongs to user {info.st_uid}, not to the user of its directory")
+        mode = stat.S_IMODE(info.st_mode)
+        if info.st_uid != os.geteuid() and (mode & 0o007 or info.st_gid != whole.st_gid):
+            raise RecordError(f"{path}: group {info.st_gid} and mode {mode:o} are not those that a hook gives a file")
     except BaseException:
         os.close(descriptor)
         raise
