@@ -5,6 +5,7 @@ Files of several users, made by root; with the hooks and real pushes in test_sha
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shutil
 import time
@@ -334,3 +335,54 @@ class TestDirectories:
         world.run()
         assert (world.box / boxes.MARK).stat().st_mode & 0o7777 == boxes.MARK_MODE
         assert not world.box.is_symlink()
+
+
+class TestWhatHoldsRetention:
+    DAY = 24 * 3600.0
+
+    def test_nobody_keeps_old_notes_by_a_file_s_time(self, world: World) -> None:
+        assert world.ingest.oldest() == 0.0
+        world.run()
+        assert world.ingest.oldest() == math.inf
+        write(world, EVE, DEAD, record(world.bare), at=0.0)
+        write(world, EVE, "99999999-2.push", b"hello\0", at=0.0)
+        world.run()
+        assert world.ingest.oldest() == math.inf
+
+    def test_who_may_push_keeps_them_for_a_while(self, world: World) -> None:
+        let(world, BEN)
+        intent = f"refcast 1 intent\0repository={world.bare}\0update={ZERO} {ONE} refs/heads/x\0".encode()
+        write(world, BEN, DEAD, intent, at=0.0)
+        world.run()
+        assert world.ingest.oldest() == NOON - 30 * self.DAY
+
+    def test_the_worker_s_own_user_as_long_as_it_is_there(self, world: World) -> None:
+        path = world.intend("main:->A", alive=True)
+        os.utime(path, (10.0, 10.0))
+        world.run()
+        assert world.ingest.oldest() == 10.0
+        shutil.rmtree(world.state / "spool")
+        assert world.ingest.oldest() == 0.0
+
+    def test_a_closed_directory_neither_writes_in_each_pass_nor_keeps_a_worker_for_ever(
+        self, world: World, transactions: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        box = write(world, EVE, DEAD, b"").parent
+
+        def scandir(path: Path) -> object:
+            if path == box:
+                raise PermissionError(13, "Permission denied")
+            return real(path)
+
+        real = os.scandir
+        monkeypatch.setattr(os, "scandir", scandir)
+        for _ in range(20):
+            world.run()
+        assert len(transactions) == 1
+        assert world.ingest.is_retrying()
+        for _ in range(70):
+            world.clock.now += 60
+            world.run()
+        assert len(transactions) < 10
+        assert not world.ingest.is_retrying()
+        assert world.ingest.oldest() == math.inf

@@ -9,6 +9,7 @@ tells is found by `sweep`.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable
@@ -31,6 +32,7 @@ from refcast.model import RefUpdate, printable
 from refcast.settings import Settings
 from refcast.spool import boxes
 from refcast.store import Store
+from refcast.store.intake import Aside
 
 __all__ = ["BATCH_EVENTS", "RETRY_SECONDS", "Ingest", "account_name", "describe", "full_name_of", "introduced"]
 
@@ -44,6 +46,9 @@ LOOK_SECONDS = 0.2
 
 MOST_FILES = 1000
 """How many files of one stranger a pass looks at, the oldest first."""
+
+HOLDING_SECONDS = 30 * 24 * 3600.0
+"""How far a stranger's file can hold up that old notes are forgotten: anybody can give theirs any time."""
 
 MOST_AT_ONCE = 32
 """How many repositories take turns: each of them has files open."""
@@ -87,6 +92,7 @@ class Ingest:
         self._asides = Asides(store, clock, self._trust.is_trusted)
         self._cut: set[int] = set()
         """The users of whose files some were not looked at."""
+        self._oldest: dict[Path, float] | None = None
         self._made_room = False
         """Whether a record of such a user was ingested since."""
         self._ended = False
@@ -135,12 +141,30 @@ class Ingest:
             self._asides.store()
         return count
 
+    def is_retrying(self) -> bool:
+        """Whether something is set aside that is worth staying for: of what a stranger's files are, an hour long."""
+        return any(
+            aside.retry_at is not None
+            and (self._trust.is_trusted(boxes.user_in(Path(aside.path))) or self._is_recent(aside))
+            for aside in self._store.intake.asides()
+        )
+
+    def _is_recent(self, aside: Aside) -> bool:
+        return abs(self._clock() - aside.since) < DOUBT_SECONDS
+
     def has_records(self) -> bool:
         """Whether the spool holds a whole record that is not set aside."""
         self._trust.renew()
         resting = {aside.path for aside in self._store.intake.asides()}
         paths = (path for path in self._some(self._look()) if str(path) not in resting)
         return any(not self._asides.is_counted(path) and spool.is_complete(path) for path in paths)
+
+    def oldest(self) -> float:
+        """The time of the oldest file in the spool that may still be told of, as the last pass has found it, in seconds
+        since the epoch; infinite where there is none, and 0 where that cannot be told."""
+        if self._oldest is None or not self._spool.is_dir():
+            return 0.0
+        return min((at for path, at in self._oldest.items() if not self._asides.get(path)), default=math.inf)
 
     def _look(self) -> boxes.Look:
         return spool.look(self._spool, lambda uid: not self._trust.is_trusted(uid))
@@ -166,6 +190,7 @@ class Ingest:
         """What waits, by repository: those with records that can be ingested now. Records come oldest first."""
         found: defaultdict[str, _Waiting] = defaultdict(_Waiting)
         self._reader.keep(path for paths in look.files.values() for path in paths)
+        oldest: dict[Path, float] = {}
         for path in self._some(look):
             aside = self._asides.get(path)
             try:
@@ -180,6 +205,10 @@ class Ingest:
                     lasting = isinstance(error, RecordError) and not self._is_fresh(path)
                     self._set_aside(path, _reason(path, error), retry_at=None if lasting else self._asides.soon())
                 continue
+            if entry.records or entry.intents:
+                at = entry.time.timestamp()
+                is_trusted = self._trust.is_trusted(entry.uid)
+                oldest[path] = at if is_trusted else max(at, self._clock() - HOLDING_SECONDS)
             for part in entry.records:
                 found[part.repository].records.append(Record(entry, part))
             for repository in {part.repository for part in entry.intents}:
@@ -187,6 +216,7 @@ class Ingest:
                     found[repository].stale.append(entry)
                 elif entry.alive and not entry.complete:
                     found[repository].under_way.append(entry)
+        self._oldest = oldest
         for one in found.values():
             one.records.sort(key=lambda record: record.entry.time)
         queue = {path: one for path, one in found.items() if one.records and not self._rests(path, one.records)}

@@ -50,7 +50,9 @@ class Asides:
         self._more = {box: left for box, paths in self._more.items() if (left := paths & there)}
         for box, error in look.closed.items():
             reason = f"{box}: {error.strerror}: its pushes wait; give the worker's group access to it again (2770)"
-            self.set(box, reason, retry_at=self.soon())
+            known = self.get(box)
+            if known is None or known.reason != printable(reason) or self.is_due(known):
+                self.set(box, reason, retry_at=self.later(box))
         for name in list(self._known):
             path = Path(name)
             try:

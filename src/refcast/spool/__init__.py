@@ -40,7 +40,7 @@ from pathlib import Path
 
 from refcast.errors import RecordError
 from refcast.model import RefUpdate
-from refcast.spool.boxes import SUFFIX, closed, create, files, look, oldest, rightful, user_of
+from refcast.spool.boxes import SUFFIX, closed, create, files, look, rightful, user_of
 
 __all__ = [
     "END",
@@ -57,7 +57,6 @@ __all__ = [
     "is_alive",
     "is_complete",
     "look",
-    "oldest",
     "read",
     "read_head",
     "read_intents",

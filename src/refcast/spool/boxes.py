@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import math
 import os
 import re
 import secrets
@@ -143,17 +142,6 @@ def closed(spool: Path) -> dict[Path, OSError]:
     return look(spool).closed
 
 
-def oldest(spool: Path) -> float:
-    """The time of the oldest file that pushes wrote, seconds since the epoch; infinite where there is none, and 0 where
-    that cannot be told, for a directory cannot be read."""
-    try:
-        if closed(spool):
-            return 0.0
-        return min((path.lstat().st_mtime for path in files(spool)), default=math.inf)
-    except (OSError, StateError):
-        return 0.0
-
-
 def rightful(spool: Path) -> Iterator[Path]:
     """The directories of the users who push. Raises StateError if the spool itself cannot be read."""
     return (path for path, _, is_rightful in _named(spool) if is_rightful)
@@ -168,6 +156,11 @@ def user_of(box: Path) -> int:
     """The user whom a directory's name names; 0 for any other name."""
     found = _NAME.fullmatch(box.name)
     return int(found[1]) if found else 0
+
+
+def user_in(path: Path) -> int:
+    """The user whom a directory, or the one that a file is in, belongs to by its name."""
+    return user_of(path.parent if path.suffix == SUFFIX else path)
 
 
 def _named(spool: Path) -> Iterator[tuple[Path, os.stat_result, bool]]:
