@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -145,11 +146,11 @@ def lock_of_another(house: House) -> None:
 
 
 def no_box(house: House) -> None:
-    house.box.rmdir()
+    shutil.rmtree(house.box)
 
 
 def no_spool(house: House) -> None:
-    house.box.rmdir()
+    shutil.rmtree(house.box)
     house.spool.rmdir()
 
 

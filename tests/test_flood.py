@@ -319,7 +319,7 @@ class TestDirectories:
 
     def test_a_stale_look_removes_nothing(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         box = write(world, BEN, DEAD, b"").parent
-        monkeypatch.setattr(boxes, "squatters", lambda _: [(box, Path("/").stat())])
+        monkeypatch.setattr(boxes, "_named", lambda _: iter([(box, Path("/").stat(), False)]))
         assert boxes.clear(world.state / "spool", time.time()) == []
         assert (box / DEAD).exists()
 

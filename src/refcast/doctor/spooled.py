@@ -36,7 +36,7 @@ def boxes(case: Case) -> Iterator[Problem]:
         info = path.lstat()
         if not stat.S_ISDIR(info.st_mode) or str(info.st_uid) != number:
             # To rename it the spool's owner needs no right to what is in it.
-            line = shell("mv", "-T", "--backup=numbered", path, f"{path}.squatted")
+            line = shell("mv", "-T", "--backup=numbered", path, root / f"squatted.{path.name}")
             yield command(f"{path} is not a directory of user {number}, in whose place it is", line)
             continue
         if info.st_uid != os.geteuid() and info.st_gid not in groups:

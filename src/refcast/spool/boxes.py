@@ -147,11 +147,6 @@ def rightful(spool: Path) -> Iterator[Path]:
     return (path for path, _, is_rightful in _named(spool) if is_rightful)
 
 
-def squatters(spool: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """What has the name of such a directory, and is none."""
-    return ((path, info) for path, info, is_rightful in _named(spool) if not is_rightful)
-
-
 def user_of(box: Path) -> int:
     """The user whom a directory's name names; 0 for any other name."""
     found = _NAME.fullmatch(box.name)
@@ -197,7 +192,9 @@ def clear(spool: Path, now: float) -> list[str]:
 
     What is empty or no directory is removed, and anything else is renamed, never opened."""
     said: dict[int, list[str]] = {}
-    for path, info in list(itertools.islice(squatters(spool), MOST_CLEARED)):
+    seen = list(_named(spool))
+    squatters = ((path, info) for path, info, is_rightful in seen if not is_rightful)
+    for path, info in itertools.islice(squatters, MOST_CLEARED):
         line = f"{path} is not a directory that a hook of user {user_of(path)} made: it belongs to user {info.st_uid}"
         line += f", group {info.st_gid}, and has mode {stat.S_IMODE(info.st_mode):o}"
         try:
@@ -210,7 +207,9 @@ def clear(spool: Path, now: float) -> list[str]:
         else:
             line += "; that place is free again"
         said.setdefault(info.st_uid, []).append(line)
-    _remove_empty(spool, now)
+    for box, _, is_rightful in seen:
+        if is_rightful:
+            _remove_empty(box, now)
     owner = spool.stat().st_uid
     if owner == os.geteuid() and not os.path.lexists(spool / str(owner) / MARK):
         with contextlib.suppress(OSError):
@@ -244,19 +243,17 @@ def _put_away(spool: Path, path: Path) -> bool:
     return True
 
 
-def _remove_empty(spool: Path, now: float) -> None:
-    """Those that hooks made because a user's usual place was taken, and those without the mark, which no hook uses."""
-    for box in itertools.islice(rightful(spool), MOST_CLEARED):
-        with contextlib.suppress(OSError):
-            is_usual = box.name.isdecimal() and os.path.lexists(box / MARK)
-            if (
-                not is_usual
-                and now - box.lstat().st_mtime > OLD_SECONDS
-                and {path.name for path in box.iterdir()} <= {MARK}
-            ):
-                with contextlib.suppress(FileNotFoundError):
-                    (box / MARK).rmdir()
-                box.rmdir()
+def _remove_empty(box: Path, now: float) -> None:
+    """Remove one that a hook made because its user's usual place was taken, or one without the mark, which no hook
+    uses."""
+    with contextlib.suppress(OSError):
+        is_usual = box.name.isdecimal() and os.path.lexists(box / MARK)
+        if is_usual or now - box.lstat().st_mtime <= OLD_SECONDS:
+            return
+        if all(path.name == MARK for path in itertools.islice(box.iterdir(), 2)):
+            with contextlib.suppress(FileNotFoundError):
+                (box / MARK).rmdir()
+            box.rmdir()
 
 
 def _unknown_user() -> int | None:
