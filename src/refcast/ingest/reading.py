@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refcast import spool
@@ -18,6 +18,8 @@ from refcast.ingest.trust import DOUBT, Trust
 
 LARGE_BYTES = 256 * 1024
 """Beyond this a stranger's file is judged by its head first: a push of a thousand refs has less."""
+
+HEAD_REFS = 10
 
 Stamp = tuple[int, int, int, int]
 """What changes with a file: its inode, size, times of modification and of change in nanoseconds."""
@@ -44,6 +46,8 @@ class Reader:
         self._is_known = is_known
         self._spoiled = spoiled
         self._known: dict[Path, _Known] = {}
+        self._heads: dict[Path, tuple[Stamp, spool.Entry]] = {}
+        """Of large files: whether they are believed is asked in each pass."""
 
     def read(self, path: Path) -> tuple[spool.Entry, Stamp]:
         """One file, with all its intents and records. Raises RecordError, or OSError if it cannot be opened."""
@@ -81,8 +85,9 @@ class Reader:
     def keep(self, paths: Iterable[Path]) -> None:
         """Forget all files but these."""
         there = set(paths)
-        for path in [path for path in self._known if path not in there]:
-            del self._known[path]
+        for known in (self._known, self._heads):
+            for path in [path for path in known if path not in there]:
+                del known[path]
 
     @staticmethod
     def _has_ended(known: _Known, path: Path) -> bool:
@@ -93,7 +98,7 @@ class Reader:
     def _read(self, path: Path, stamp: Stamp) -> spool.Entry:
         limit, only = spool.MAX_BYTES, ""
         if stamp[1] > LARGE_BYTES:
-            head = spool.read_head(path)
+            head = self._head(path, stamp)
             if not self._trust.is_trusted(head.uid):
                 limit, only = spool.STRANGER_BYTES, self._believed(head)
         entry = spool.read_intents(path, limit) if self._spoiled else spool.read(path, limit)
@@ -104,6 +109,15 @@ class Reader:
             for part in entry.records:
                 _check(path, part)
         return entry
+
+    def _head(self, path: Path, stamp: Stamp) -> spool.Entry:
+        known = self._heads.get(path)
+        if known is None or known[0] != stamp:
+            head = spool.read_head(path)
+            # git let its pusher move each of them, so a few are enough to judge by.
+            intents = tuple(replace(part, updates=part.updates[:HEAD_REFS]) for part in head.intents)
+            known = self._heads[path] = stamp, replace(head, intents=intents)
+        return known[1]
 
     def _believed(self, head: spool.Entry) -> str:
         """The repository that a file begins with. Raises DoubtError where its user is not believed."""

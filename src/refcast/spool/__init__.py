@@ -76,8 +76,8 @@ STRANGER_BYTES = 32 * 1024 * 1024
 """The same for who is not trusted as they are. A file names each ref twice, in the intent and in the record, so this is
 a push of 100,000 refs with names of 75 bytes; what a larger one moved, a sweep finds."""
 
-HEAD_BYTES = 64 * 1024
-"""What `read_head` looks at: the first push of a file, and some hundreds of its refs."""
+HEAD_BYTES = 16 * 1024
+"""What `read_head` looks at: the first push of a file, and some of its refs."""
 
 _LEAST_FIELD = 80
 _MORE_FIELDS = 10_000
