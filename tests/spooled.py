@@ -22,6 +22,7 @@ from refcast.deliver import Deliver
 from refcast.ingest import Ingest
 from refcast.model import ZERO_ID, Endpoint
 from refcast.settings import Settings
+from refcast.spool import boxes
 from refcast.store import FILE, Store
 from refcast.store.outcomes import Attempt
 from refcast.transport import Transport
@@ -164,7 +165,7 @@ class World:
             connection.close()
 
     def spooled(self) -> list[str]:
-        return sorted(path.name for path in self.box.iterdir())
+        return sorted(path.name for path in self.box.iterdir() if path.name != boxes.MARK)
 
     def asides(self) -> list[str]:
         return [aside.reason for aside in self.store.intake.asides()]

@@ -146,11 +146,11 @@ def lock_of_another(house: House) -> None:
 
 
 def no_box(house: House) -> None:
-    house.box.rmdir()
+    shutil.rmtree(house.box)
 
 
 def no_spool(house: House) -> None:
-    house.box.rmdir()
+    shutil.rmtree(house.box)
     house.spool.rmdir()
 
 
@@ -426,7 +426,7 @@ KINDS = [
     Kind("no directory in the spool", no_box, "pushes are not announced"),
     Kind("no spool", no_spool, "pushes are not announced"),
     Kind("a closed directory in the spool", mode(f"spool/{os.geteuid()}", 0o700), "is not announced"),
-    Kind("a box of another, closed", lambda house: box_of_another(house, 0o700), "is not announced", root=True),
+    Kind("a box of another, closed", lambda house: box_of_another(house, 0o700), "are not announced", root=True),
     Kind(
         "a box of another group", lambda house: box_of_another(house, group=STRANGER), "another group than", root=True
     ),

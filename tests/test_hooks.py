@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -154,6 +155,31 @@ class TestRecord:
         done = receive(server, "".join(f"{line}\n" for line in lines).encode())
         assert (done.returncode, done.stderr) == (0, b"")
         assert [f"{one.old} {one.new} {one.ref}" for one in server.record().updates] == lines
+
+    def test_two_hundred_thousand_lines_cost_little(self, server: Server) -> None:
+        line = b"%s %s refs/heads/%%d\n" % (ZERO.encode(), b"1" * 40)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert receive(server, b"".join(line % number for number in range(200_000))).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5.0
+        assert len(server.record().updates) == 200_000
+
+    @pytest.mark.parametrize("count", [29, 30, 31, 100])
+    def test_with_and_without_cat_it_is_the_same(self, server: Server, count: int) -> None:
+        stdin = b"".join(b"%s %s refs/heads/%d\n" % (ZERO.encode(), b"1" * 40, number) for number in range(count))
+        for path in (server.environment["PATH"], "/nonexistent"):
+            for end in (b"", b"0000 cut o"):
+                assert receive(server, stdin + end, PATH=path).returncode == 0
+        lengths = [len(part.updates) for entry in server.entries() for part in entry.records]
+        assert lengths == [count] * 4
+
+    def test_what_cat_could_not_read_whole_is_not_recorded(self, server: Server) -> None:
+        server.hook("", "/bin/head -n 2; kill -9 $$", at=server.root / "stubs" / "cat")
+        stdin = b"".join(b"%s %s refs/heads/%d\n" % (ZERO.encode(), b"1" * 40, number) for number in range(100))
+        done = receive(server, stdin, PATH=f"{server.root}/stubs:{server.environment['PATH']}")
+        assert done.returncode == 0
+        assert b"not recorded: cat ended with 137" in done.stderr
+        assert server.entries() == []
 
     def test_a_line_that_was_not_finished_is_no_ref(self, server: Server) -> None:
         """receive-pack was killed while it told of its refs."""

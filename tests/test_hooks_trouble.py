@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from refcast import spool, worker
 from refcast.errors import RecordError
+from refcast.spool import boxes
 from servers import SHELLS, ZERO, Server, end, need, public_directory, wait_for_end, workers
 
 LINE = f"{ZERO} {'1' * 40} refs/heads/a\n".encode()
@@ -116,16 +119,18 @@ class TestOneClearLine:
         box = server.state / "spool" / str(os.geteuid())
         os.chown(box, BEN, BEN)
         box.chmod(0o777)
-        assert "NOT announced" in self.one(server)
-        assert list(box.iterdir()) == []
+        assert said(server.push("main")) == []
+        assert [path.name for path in box.iterdir()] == ["made"]
+        assert len(server.record().updates) == 1  # beside it
 
     @root_only
     def test_the_box_is_a_link(self, server: Server) -> None:
         box = server.state / "spool" / str(os.geteuid())
-        box.rmdir()
+        shutil.rmtree(box)
         box.symlink_to(server.root)
-        assert "NOT announced" in self.one(server)
+        assert said(server.push("main")) == []
         assert list(server.root.glob("*.push")) == []
+        assert len(server.record().updates) == 1
 
 
 @contextlib.contextmanager
@@ -151,6 +156,7 @@ class TestFullDisk:
             check=False,
         )
         need(mounted.returncode == 0, "permission to mount")
+        spool.create(server.state / "spool", 0)
         try:
             yield box
         finally:
@@ -430,9 +436,51 @@ class TestUsers:
     def test_who_takes_another_s_directory_learns_nothing(self, public: Server, how: str) -> None:
         box = public.state / "spool" / str(ANN)
         assert self.as_user(public, BEN, *how.split(), str(box)).returncode == 0
-        (line,) = self.push(public, ANN, "main:ann")
-        assert "NOT announced" in line
-        assert list(public.root.rglob("*.push")) == []
+        assert self.push(public, ANN, "main:ann") == []
+        (record,) = public.root.rglob("*.push")
+        assert record.parent.name.startswith(f"{ANN}.")
+        assert record.parent.stat().st_mode & 0o7777 == 0o2770
+        assert public.record().updates[0].ref == "refs/heads/ann"
+
+    @pytest.mark.parametrize(
+        "mark", ["", "mkdir {}/made; chmod 1500 {}/made", "ln -s / {}/made", "mv {}/../other {}/made"]
+    )
+    def test_a_directory_of_theirs_that_somebody_has_moved_there(self, public: Server, mark: str) -> None:
+        """Ben may move what a group lets him move, as a directory of objects that Ann's push has made."""
+        objects, box = public.bare / "objects" / "3e", public.state / "spool" / str(ANN)
+        for path in (objects, public.bare / "objects" / "other"):
+            path.mkdir(exist_ok=True)
+            os.chown(path, ANN, BEN)
+            path.chmod(0o2775)
+        (public.bare / "objects").chmod(0o777)
+        script = mark.replace("{}/../other", str(public.bare / "objects" / "other")).format(objects, objects)
+        assert self.as_user(public, BEN, "sh", "-c", f"{script or ':'} && mv '{objects}' '{box}'").returncode == 0
+        assert self.push(public, ANN, "main:ann") == []
+        assert list(box.glob("*.push")) == []
+        (record,) = public.root.rglob("*.push")
+        assert self.as_user(public, BEN, "cat", str(record)).returncode != 0
+        (box / "1-1.push").write_bytes(record.read_bytes())
+        os.chown(box / "1-1.push", ANN, -1)
+        assert [entry.path for entry in public.entries()] == [record]
+        (line,) = boxes.clear(public.state / "spool", time.time())
+        assert f"{box} is not a directory that a hook of user {ANN} made" in line
+        assert not box.exists()
+        assert self.push(public, ANN, "main:again") == []
+        assert len(list(box.glob("*.push"))) == 1
+
+    def test_each_name_that_can_be_guessed_is_taken(self, public: Server) -> None:
+        public.hook("update", f"mkdir -p '{public.state}/spool/{ANN}'.$PPID-$(cut -d' ' -f22 /proc/$PPID/stat)")
+        (public.state / "spool" / str(ANN)).mkdir()
+        assert self.push(public, ANN, "main:ann") == []
+        assert public.record().updates[0].ref == "refs/heads/ann"
+
+    def test_first_pushes_at_once(self, public: Server) -> None:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            said = list(pool.map(lambda n: self.push(public, ANN, f"main:ann-{n}"), range(8)))
+        assert said == [[]] * 8
+        entries = public.entries()
+        assert len([part for entry in entries for part in entry.records]) == 8
+        assert len([part for entry in entries for part in entry.intents]) == 8
 
     def test_the_spool_admits_nobody(self, public: Server) -> None:
         (public.state / "spool").chmod(0o700)

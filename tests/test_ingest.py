@@ -430,7 +430,7 @@ class TestAside:
         assert len(world.asides()) == 1
 
     def test_a_file_that_cannot_be_read_is_tried_again(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        def closed(path: Path) -> spool.Entry:
+        def closed(path: Path, limit: int = 0) -> spool.Entry:
             raise OSError(24, "Too many open files")
 
         world.put("main:->A")

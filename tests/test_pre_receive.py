@@ -142,6 +142,34 @@ class TestOldHook:
         assert old.entries() == []
         assert receive(old, lines(40)).returncode == 7
 
+    def test_without_cat_it_still_gets_all(self, old: Server, shell: str) -> None:
+        seen = old.root / "seen"
+        old.hook("pre-receive", f"/bin/cat >'{seen}'")
+        old.install(intent="pre-receive")
+        old.use_shell(shell)
+        for stdin in (lines(100), lines(30) + b"no end"):
+            assert receive(old, stdin, PATH="/nonexistent").returncode == 0
+            assert seen.read_bytes() == stdin
+
+    @pytest.mark.parametrize("body", ["/bin/head -n 2; kill -9 $$", "kill -9 $$", "exit 1", "/bin/head -c 150; exit 1"])
+    def test_half_a_push_is_not_judged(self, old: Server, shell: str, body: str) -> None:
+        """A policy that would have refused what is lost must not seem to agree."""
+        seen = old.root / "seen"
+        old.hook("pre-receive", f"/bin/cat >'{seen}'")
+        old.install(intent="pre-receive")
+        old.use_shell(shell)
+        old.hook("", body, at=old.root / "stubs" / "cat")
+        path = f"{old.root}/stubs:{old.environment['PATH']}"
+        done = receive(old, lines(100), PATH=path)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(b"refcast: cannot read what is pushed")
+        assert not seen.exists()
+        assert old.entries() == []
+        (old.bare / "hooks" / "pre-receive.before-refcast").unlink()
+        assert receive(old, lines(100), PATH=path).returncode == 0
+        (intent,) = [part for entry in old.entries() for part in entry.intents]
+        assert len(intent.updates) >= 30
+
     def test_one_that_does_not_read_its_standard_input(self, old: Server, shell: str) -> None:
         old.hook("pre-receive", "exec <&-; echo done")
         old.install(intent="pre-receive")

@@ -431,8 +431,11 @@ class TestHostile:
         host.root_runs("usermod", "-aG", host.people.group, host.people.names["carol"])
         place = host.state / "spool" / str(host.people.uid("carol"))
         host.run("eve", "sh", "-c", how.format(f"'{place}'"))
-        assert "NOT announced" in host.push("carol", "main:refs/heads/carols").stderr
-        done = host.run("refcast", "refcast", "worker", "--drain", check=False)
-        assert f"{place} was made by user {host.people.uid('eve')}: pushes by user" in done.stderr
         assert "NOT announced" not in host.push("carol", "main:refs/heads/carols").stderr
+        done = host.run("refcast", "refcast", "worker", "--drain", check=False)
+        line = f"{place} is not a directory that a hook of user {host.people.uid('carol')} made: it belongs to user "
+        assert f"{line}{host.people.uid('eve')}" in done.stderr
+        assert host.receiver.book[-1].json()["user_name"] == host.people.names["carol"]
+        assert "NOT announced" not in host.push("carol", "main:refs/heads/carols").stderr
+        assert place.stat().st_uid == host.people.uid("carol")
         assert host.deliver()[-1]["user_name"] == host.people.names["carol"]

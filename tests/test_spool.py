@@ -264,7 +264,7 @@ class TestFiles:
         (box.parent / "88888").symlink_to(box)
         put(box.parent, record())
         assert spool.files(box.parent) == []
-        assert list(spool.boxes(box.parent)) == [box]
+        assert list(spool.rightful(box.parent)) == [box]
 
     def test_no_spool_is_one_clear_line(self, tmp_path: Path) -> None:
         with pytest.raises(StateError, match=r"cannot read the spool .*No such file"):

@@ -496,7 +496,7 @@ class TestTrouble:
     def test_of_a_file_that_cannot_be_read_now_nothing_is_inferred(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def broken(path: Path) -> spool.Entry:
+        def broken(path: Path, limit: int = 0) -> spool.Entry:
             raise OSError(5, "Input/output error")
 
         world.put("main:->A")
@@ -509,7 +509,7 @@ class TestTrouble:
     def test_but_no_pusher_can_keep_others_from_being_swept(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def closed(path: Path) -> spool.Entry:
+        def closed(path: Path, limit: int = 0) -> spool.Entry:
             raise PermissionError(13, "Permission denied")
 
         world.write("99999999-0.push", ["refcast 1 push"])

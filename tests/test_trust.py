@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from refcast import boxes, sites, spool
+from refcast import sites, spool
 from refcast.ingest.access import ACL, ENTER, WRITE, Account, account, may, may_push
 from refcast.ingest.order import Record
 from refcast.ingest.trust import Trust, is_doubt, steps_of
 from refcast.model import RefUpdate
+from refcast.spool import boxes
 from servers import public_directory
 
 ANN, BEN, EVE = Account(70001, frozenset({70001, 70100})), Account(70002, frozenset({70100})), Account(70003)
@@ -255,19 +258,21 @@ class TestSquatters:
     def test_names_and_what_is_in_the_way(self, tmp_path: Path) -> None:
         place = tmp_path / "spool"
         spool.create(place, os.geteuid())
-        assert boxes.clear(place) == []
+        assert boxes.clear(place, time.time()) == []
         (place / "4242").write_text("")
         (place / "4243").mkdir()
         (place / "4244").symlink_to("/")
         (place / "notes").mkdir()
         (place / "4245").mkdir()
         (place / "4245" / "full").write_text("")
-        said = boxes.clear(place)
+        said = boxes.clear(place, time.time())
         assert len(said) == 4
-        assert all(f"was made by user {os.geteuid()}" in line for line in said)
-        left = {path.name for path in place.iterdir()}
-        assert left == {str(os.geteuid()), "notes", f"4245.made-by-{os.geteuid()}.1"}
-        assert boxes.clear(place) == []
+        assert all(f"belongs to user {os.geteuid()}" in line for line in said[:3])
+        assert said[3] == f"and 1 more places in the spool that user {os.geteuid()} has taken"
+        left = sorted(path.name for path in place.iterdir())
+        assert left[:2] == [str(os.geteuid()), "notes"]
+        assert re.fullmatch(r"squatted\.4245\.[0-9a-f]{16}", "".join(left[2:]))
+        assert boxes.clear(place, time.time()) == []
 
     @root_only
     def test_whom_a_namespace_of_users_hides_is_left_alone(
@@ -278,9 +283,9 @@ class TestSquatters:
         spool.create(place, os.geteuid())
         own(place / "4242", 65534, 65534, 0o2770)
         monkeypatch.setattr(boxes, "_unknown_user", lambda: 65534)
-        assert boxes.clear(place) == []
+        assert boxes.clear(place, time.time()) == []
         monkeypatch.undo()
-        assert len(boxes.clear(place)) == 1
+        assert len(boxes.clear(place, time.time())) == 1
 
 
 class TestHiddenProcesses:

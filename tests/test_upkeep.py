@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from receiver import Receiver
-from refcast import spool
 from refcast.store import FILE
-from servers import DEAD, Server
+from servers import Server
 
 OLD = 1_500_000_000.0
 
@@ -90,20 +87,3 @@ class TestWorker:
         age(server)
         server.refcast("worker", "--drain")
         assert counts(server) == [1, 1, 1, 1, 1]
-
-
-class TestOldest:
-    def test_is_the_time_of_the_file_that_was_written_first(self, server: Server) -> None:
-        directory = server.state / "spool"
-        assert spool.oldest(directory) == math.inf
-        for number, name in enumerate((DEAD, "99999999-2.push")):
-            path = directory / str(os.geteuid()) / name
-            path.write_bytes(b"x")
-            os.utime(path, (OLD + number, OLD + number))
-        assert spool.oldest(directory) == OLD
-
-    def test_cannot_be_told_of_what_cannot_be_read(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert spool.oldest(server.root / "nowhere") == 0.0
-        box = server.state / "spool" / str(os.geteuid())
-        monkeypatch.setattr(spool, "closed", lambda _: {box: PermissionError(13, "Permission denied")})
-        assert spool.oldest(server.state / "spool") == 0.0

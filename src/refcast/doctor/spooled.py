@@ -8,11 +8,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from refcast import boxes, install, spool
+from refcast import install, spool
 from refcast.doctor.directory import CLOSED, others_push
 from refcast.doctor.problem import Case, Problem, advice, as_owner, command, shell, told
 from refcast.errors import RecordError
 from refcast.ingest.trust import is_doubt
+from refcast.spool import boxes
 
 STALE_SECONDS = 24 * 3600.0
 """A worker looks into what ended half-way within seconds; after a day none has."""
@@ -26,11 +27,16 @@ def directories(case: Case) -> Iterator[Problem]:
         yield command(f"there is no {mine}: pushes are not announced", case.refcast("upgrade"))
     if not root.is_dir():
         return
-    for path, uid in boxes.squatters(root):
-        what = f"{path} was made by user {uid}: pushes by user {path.name} are not announced; a worker clears the place"
+    whole = root.stat()
+    for path, info in boxes.squatters(root):
+        if stat.S_ISDIR(info.st_mode) and path.name == str(info.st_uid) and info.st_gid != whole.st_gid:
+            continue  # told below, with the group that it should have
+        user = boxes.user_of(path)
+        what = f"{path} was made by user {info.st_uid} or has mode {stat.S_IMODE(info.st_mode):o}, so that in it "
+        what += f"pushes by user {user} are not announced; a worker clears the place"
         yield command(what, case.refcast("worker", "--background"))
-    for path in sorted(spool.boxes(root)):
-        if (mode := stat.S_IMODE(path.lstat().st_mode)) != 0o2770:
+    for path in sorted(boxes.rightful(root)):
+        if (mode := stat.S_IMODE(path.lstat().st_mode)) != boxes.MODE:
             closed = mode & 0o070 != 0o070 or mode & 0o700 != 0o700
             what = f"{path} has mode {mode:o}, not 2770" + (": what is in it is not announced" if closed else "")
             yield command(what, as_owner(path, "chmod", "2770", path))
@@ -84,6 +90,8 @@ def asides(case: Case) -> Iterator[Problem]:
             yield command(f"{what}; gitolite's users have removed it, and nothing is left to be announced", instead)
         elif one.retry_at is not None:
             yield advice(what, "mend the cause: it is tried again every minute")
+        elif path.is_dir():
+            yield advice(what, f"look at who that is, and remove from {path} what is junk")
         elif not path.exists():
             yield command(f"{what}; its file is gone", retry)
         elif entry:

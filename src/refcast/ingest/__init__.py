@@ -9,26 +9,28 @@ tells is found by `sweep`.
 from __future__ import annotations
 
 import logging
-import os
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from refcast import boxes, spool
+from refcast import spool
 from refcast.answers import Answers
 from refcast.errors import RecordError, RepositoryError, StateError
 from refcast.history import History
 from refcast.ingest import order
 from refcast.ingest.announcing import BATCH_EVENTS, Announcer, account_name, describe, full_name_of, introduced
+from refcast.ingest.asides import RETRY_SECONDS, Asides
 from refcast.ingest.lending import Lenders, intended
 from refcast.ingest.order import Record
-from refcast.ingest.reading import Reader
+from refcast.ingest.reading import DoubtError, Reader
 from refcast.ingest.telling import Telling
 from refcast.ingest.trust import Step, is_doubt, steps_of
 from refcast.model import RefUpdate, printable
 from refcast.settings import Settings
+from refcast.spool import boxes
 from refcast.store import Store
 from refcast.store.intake import Aside
 
@@ -36,14 +38,17 @@ __all__ = ["BATCH_EVENTS", "RETRY_SECONDS", "Ingest", "account_name", "describe"
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 60.0
-"""How long a repository or a file that cannot be read is left alone."""
-
 DOUBT_SECONDS = 3600.0
 """How long a record that is not believed is judged again. After that it rests until somebody has it tried again."""
 
 LOOK_SECONDS = 0.2
 """How long a pass goes on before it looks whether other repositories' records have come meanwhile."""
+
+MOST_FILES = 1000
+"""How many files of one stranger a pass looks at, the oldest first."""
+
+HOLDING_SECONDS = 30 * 24 * 3600.0
+"""How far a stranger's file can hold up that old notes are forgotten: anybody can give theirs any time."""
 
 MOST_AT_ONCE = 32
 """How many repositories take turns: each of them has files open."""
@@ -83,8 +88,13 @@ class Ingest:
         self._announcer = Announcer(store, spool_dir, clock, answers)
         self._trust = self._announcer.trust
         self._telling = Telling(store, self._announcer)
-        self._reader = Reader()
-        self._asides: dict[str, Aside] = {}
+        self._reader = Reader(self._trust, self._is_known)
+        self._asides = Asides(store, clock, self._trust.is_trusted)
+        self._cut: set[int] = set()
+        """The users of whose files some were not looked at."""
+        self._oldest: dict[Path, float] | None = None
+        self._made_room = False
+        """Whether a record of such a user was ingested since."""
         self._ended = False
 
     def run(self, settings: Settings) -> int:
@@ -94,12 +104,12 @@ class Ingest:
         meanwhile is taken along while the records last that were there at first."""
         self._announcer.settings = settings
         self._ended = False
-        for line in boxes.clear(self._spool):
+        for line in boxes.clear(self._spool, self._clock()):
             log.warning("%s", printable(line))
         self._trust.renew()
-        self._asides = {aside.path: aside for aside in self._store.intake.asides()}
-        self._look_at_asides()
-        queue = self._read()
+        look = self._look()
+        self._asides.renew(look)
+        queue = self._read(look)
         first = set(queue)
         turns: dict[str, Generator[int]] = {}
         looked_at = time.monotonic()
@@ -119,33 +129,86 @@ class Ingest:
                     else:
                         count += done
                 if first and time.monotonic() - looked_at >= LOOK_SECONDS:
-                    for path, waiting in self._read().items():
+                    for path, waiting in self._read(self._look()).items():
                         if path not in turns:
                             queue.setdefault(path, waiting)
                     looked_at = time.monotonic()
+                if not (queue or turns) and self._made_room:
+                    queue = self._read(self._look())
         finally:
             for left in turns.values():
                 left.close()
+            self._asides.store()
         return count
 
-    def _read(self) -> dict[str, _Waiting]:
+    def is_retrying(self) -> bool:
+        """Whether something is set aside that is worth staying for: of what a stranger's files are, an hour long."""
+        return any(
+            aside.retry_at is not None
+            and (self._trust.is_trusted(boxes.user_in(Path(aside.path))) or self._is_recent(aside))
+            for aside in self._store.intake.asides()
+        )
+
+    def _is_recent(self, aside: Aside) -> bool:
+        return abs(self._clock() - aside.since) < DOUBT_SECONDS
+
+    def has_records(self) -> bool:
+        """Whether the spool holds a whole record that is not set aside."""
+        self._trust.renew()
+        resting = {aside.path for aside in self._store.intake.asides()}
+        paths = (path for path in self._some(self._look()) if str(path) not in resting)
+        return any(not self._asides.is_counted(path) and spool.is_complete(path) for path in paths)
+
+    def oldest(self) -> float:
+        """The time of the oldest file in the spool that may still be told of, as the last pass has found it, in seconds
+        since the epoch; infinite where there is none, and 0 where that cannot be told."""
+        if self._oldest is None or not self._spool.is_dir():
+            return 0.0
+        return min((at for path, at in self._oldest.items() if not self._asides.get(path)), default=math.inf)
+
+    def _look(self) -> boxes.Look:
+        return spool.look(self._spool, lambda uid: not self._trust.is_trusted(uid))
+
+    def _some(self, look: boxes.Look) -> list[Path]:
+        """The files that this pass looks at."""
+        self._cut, self._made_room = set(), False
+        some = {}
+        for uid, paths in look.files.items():
+            some[uid] = [path for path in paths if not self._is_at_rest(path)]
+            if len(some[uid]) > MOST_FILES and not self._trust.is_trusted(uid):
+                self._cut.add(uid)
+                del some[uid][MOST_FILES:]
+        return boxes.Look(some).in_turns()
+
+    def _is_at_rest(self, path: Path) -> bool:
+        aside = self._asides.get(path)
+        if aside is None:
+            return self._asides.is_counted(path) and self._reader.is_bad(path)
+        return aside.retry_at is None
+
+    def _read(self, look: boxes.Look) -> dict[str, _Waiting]:
         """What waits, by repository: those with records that can be ingested now. Records come oldest first."""
         found: defaultdict[str, _Waiting] = defaultdict(_Waiting)
-        paths = spool.files(self._spool)
-        self._reader.keep(paths)
-        for path in paths:
-            aside = self._asides.get(str(path))
-            if aside and aside.retry_at is None:
-                continue
+        self._reader.keep(path for paths in look.files.values() for path in paths)
+        oldest: dict[Path, float] = {}
+        for path in self._some(look):
+            aside = self._asides.get(path)
             try:
-                entry = self._trust.with_believed_intents(self._reader.read(path), self._is_known)
+                entry = self._trust.with_believed_intents(self._reader.read(path)[0], self._is_known)
             except FileNotFoundError:
                 continue
-            except (RecordError, OSError) as error:
-                if aside is None or self._is_due(aside):
-                    lasting = isinstance(error, RecordError) and not self._is_fresh(path)
-                    self._set_aside(path, _reason(path, error), retry_at=None if lasting else self._soon())
+            except DoubtError as error:
+                self._doubt(path, str(error))
                 continue
+            except (RecordError, OSError) as error:
+                if aside is None or self._asides.is_due(aside):
+                    lasting = isinstance(error, RecordError) and not self._is_fresh(path)
+                    self._set_aside(path, _reason(path, error), retry_at=None if lasting else self._asides.soon())
+                continue
+            if entry.records or entry.intents:
+                at = entry.time.timestamp()
+                is_trusted = self._trust.is_trusted(entry.uid)
+                oldest[path] = at if is_trusted else max(at, self._clock() - HOLDING_SECONDS)
             for part in entry.records:
                 found[part.repository].records.append(Record(entry, part))
             for repository in {part.repository for part in entry.intents}:
@@ -153,18 +216,25 @@ class Ingest:
                     found[repository].stale.append(entry)
                 elif entry.alive and not entry.complete:
                     found[repository].under_way.append(entry)
-        return {path: one for path, one in found.items() if one.records and not self._rests(one.records)}
+        self._oldest = oldest
+        for one in found.values():
+            one.records.sort(key=lambda record: record.entry.time)
+        queue = {path: one for path, one in found.items() if one.records and not self._rests(path, one.records)}
+        self._asides.store()
+        return queue
 
-    def _rests(self, records: list[Record]) -> bool:
+    def _rests(self, path: str, records: list[Record]) -> bool:
         """Whether the repository is left alone for now. What has come meanwhile then waits with the others, or it
         would be ingested before them."""
-        known = [self._asides.get(str(record.entry.path)) for record in records]
+        known = [self._asides.get(record.entry.path) for record in records]
         # What is not believed holds up nobody else's, and is judged again.
         aside = [one for one in known if one and not is_doubt(one.reason)]
-        if not aside or any(map(self._is_due, aside)):
+        if not aside or any(map(self._asides.is_due, aside)):
             return False
+        if not all(known) and not self._is_known(path):
+            return False  # whoever waits for one that was not there may have told of it before it was made
         for record in records:
-            if str(record.entry.path) not in self._asides:
+            if not self._asides.get(record.entry.path):
                 self._set_aside(record.entry.path, aside[0].reason, retry_at=aside[0].retry_at)
         return True
 
@@ -181,6 +251,9 @@ class Ingest:
                 records[:] = [order.resolved(record, real) for record in records]
                 under_way = list(intended(waiting.under_way, path, real))
                 moving = {ref for ref, *_ in under_way}
+                if self._cut.intersection(record.entry.uid for record in records):
+                    # What is missing may be in a file that this pass does not look at.
+                    moving |= {ref for record in records for ref, _ in record.moves()}
                 stale = list(intended(waiting.stale, path, real))
                 lenders = Lenders(stale)
                 number = self._known(path, history, records, [(ref, update) for ref, update, _, _ in stale])
@@ -216,10 +289,17 @@ class Ingest:
         except StateError:
             raise
         except Exception as error:
-            if not isinstance(error, (RepositoryError, OSError)):
-                log.exception("a bug in refcast met the repository %s", printable(path))
-            for record in records:
-                self._set_aside(record.entry.path, str(error), retry_at=self._soon())
+            self._put_off(path, records, error)
+
+    def _put_off(self, path: str, records: list[Record], error: Exception) -> None:
+        if not isinstance(error, (RepositoryError, OSError)):
+            log.exception("a bug in refcast met the repository %s", printable(path))
+        known = self._is_known(path)
+        for record in records:
+            where = record.entry.path
+            # What nobody has ever seen there may be an invention, and there may be thousands.
+            retry_at = self._asides.soon() if known else self._asides.later(where)
+            self._set_aside(where, str(error), retry_at=retry_at)
 
     def _goes_on(self) -> bool:
         self._ended = self._ended or not self._between()
@@ -246,14 +326,16 @@ class Ingest:
     def _sift(self, records: list[Record], against: Callable[[Record], str]) -> None:
         """Take out of `records` what does not count, by the reason that `against` gives, and set it aside."""
         for record in list(records):
-            path = record.entry.path
             if reason := against(record):
                 records.remove(record)
-                # A push that is under way, or a group that is just being changed, can make it true.
-                lasting = not self._is_fresh(path, DOUBT_SECONDS)
-                known = self._asides.get(str(path))
-                if known is None or (known.reason, known.retry_at is None) != (printable(reason), lasting):
-                    self._set_aside(path, reason, retry_at=None if lasting else self._soon())
+                self._doubt(record.entry.path, reason)
+
+    def _doubt(self, path: Path, reason: str) -> None:
+        # A push that is under way, or a group that is just being changed, can make it true.
+        lasting = not self._is_fresh(path, DOUBT_SECONDS)
+        known = self._asides.get(path)
+        if known is None or (known.reason, known.retry_at is None) != (printable(reason), lasting):
+            self._set_aside(path, reason, retry_at=None if lasting else self._asides.soon())
 
     def _against_ids(
         self,
@@ -294,22 +376,13 @@ class Ingest:
         except OSError as error:
             # Its own pusher can have caused that, or a disk in trouble; the others' pushes go on.
             reason = f"{path}: it is ingested, but the file cannot be removed: {error.strerror}"
-            self._set_aside(path, reason, retry_at=self._soon())
+            self._set_aside(path, reason, retry_at=self._asides.soon())
             return
-        if self._asides.pop(str(path), None):
-            self._store.intake.no_longer_aside(str(path))
+        self._asides.forget(path)
+        self._made_room = self._made_room or record.entry.uid in self._cut
 
     def _set_aside(self, path: Path, reason: str, *, retry_at: float | None) -> None:
-        reason = printable(reason)
-        known = self._asides.get(str(path))
-        if known is None or known.reason != reason:
-            log.warning("set aside %s: %s", printable(str(path)), reason)
-        self._store.intake.set_aside(str(path), reason, self._clock(), retry_at)
-        since = known.since if known else self._clock()
-        self._asides[str(path)] = Aside(str(path), reason, since, retry_at)
-
-    def _soon(self) -> float:
-        return self._clock() + RETRY_SECONDS
+        self._asides.set(path, reason, retry_at=retry_at, uid=boxes.user_of(path.parent))
 
     def _is_fresh(self, path: Path, seconds: float = RETRY_SECONDS) -> bool:
         """Whether a file may still be written to, by a process that cannot be seen from here: in a container."""
@@ -317,28 +390,6 @@ class Ingest:
             return abs(self._clock() - path.lstat().st_mtime) < seconds
         except OSError:
             return False
-
-    def _is_due(self, aside: Aside) -> bool:
-        return aside.retry_at is not None and not self._clock() < aside.retry_at <= self._clock() + RETRY_SECONDS
-
-    def _look_at_asides(self) -> None:
-        """Note the directories that are closed to us, and forget what was set aside and is not there any more."""
-        closed = spool.closed(self._spool)
-        for box, error in closed.items():
-            reason = f"{box}: {error.strerror}: its pushes wait; give the worker's group access to it again (2770)"
-            self._set_aside(box, reason, retry_at=self._soon())
-        boxes = {str(box) for box in spool.boxes(self._spool)} - {str(box) for box in closed}
-        for path in list(self._asides):
-            try:
-                os.lstat(path)
-                if path not in boxes:
-                    continue
-            except (FileNotFoundError, NotADirectoryError):
-                pass
-            except OSError:
-                continue  # its directory is closed to us
-            self._store.intake.no_longer_aside(path)
-            del self._asides[path]
 
 
 def _reason(path: Path, error: RecordError | OSError) -> str:

@@ -24,12 +24,13 @@ from pathlib import Path
 from refcast import spool
 from refcast.errors import RecordError, RepositoryError, StateError
 from refcast.history import History
-from refcast.ingest import RETRY_SECONDS, order
+from refcast.ingest import MOST_FILES, RETRY_SECONDS, order
 from refcast.ingest.announcing import UNKNOWN, Announcement, Announcer, Origin
 from refcast.ingest.lending import Lenders, intended
-from refcast.ingest.reading import Stamp, stamp_of
+from refcast.ingest.reading import Reader, Stamp, stamp_of
 from refcast.model import Push, RefUpdate, printable
 from refcast.settings import Settings
+from refcast.spool import boxes
 from refcast.store import Store
 from refcast.store.repositories import Found, Sweepable
 
@@ -75,7 +76,7 @@ class Sweep:
         self._trust = self._announcer.trust
         self._started_at = clock()
         self._running: _Running | None = None
-        self._read: dict[Path, tuple[Stamp, spool.Entry]] = {}
+        self._reader = Reader(self._trust, self._is_known, spoiled=True)
         self._seen: dict[Path, Stamp] = {}
         """Stale intents that a sweep has heeded, but that are too fresh to be removed, or cannot be."""
         self._kept: set[Path] = set()
@@ -158,32 +159,31 @@ class Sweep:
     def _is_old(self, stamp: Stamp, path: Path) -> bool:
         """Whether nothing writes to a file any more, not even a process that cannot be seen from here: in a container.
         A torn one stays for a person."""
-        known = self._read.get(path)
-        return not (known and known[1].torn) and abs(self._clock() - stamp[2] / 1e9) >= RETRY_SECONDS
+        return not self._reader.is_torn(path) and abs(self._clock() - stamp[2] / 1e9) >= RETRY_SECONDS
 
     def _entries(self) -> Iterator[tuple[spool.Entry, Stamp]]:
         """What the spool holds, spoiled files with their intents, but for what strangers have put there.
 
         A file that has not changed is read once."""
-        paths = spool.files(self._spool)
-        there = set(paths)
-        for gone in [path for path in (*self._read, *self._seen) if path not in there]:
-            self._read.pop(gone, None)
+        look = spool.look(self._spool, lambda uid: not self._trust.is_trusted(uid))
+        there = {path for paths in look.files.values() for path in paths}
+        self._reader.keep(there)
+        for gone in [path for path in self._seen if path not in there]:
             self._seen.pop(gone, None)
             self._kept.discard(gone)
-        for path in paths:
+        for path in self._newest(look):
             try:
-                stamp = stamp_of(path)
-                known = self._read.get(path)
-                # One that is not complete becomes stale, or turns out to be torn, when its push ends.
-                ended = known and known[1].alive and not known[1].complete and not spool.is_alive(path)
-                if known is None or ended or known[0] != stamp:
-                    known = self._read[path] = stamp, spool.read_intents(path)
+                entry, stamp = self._reader.read(path)
             except (RecordError, FileNotFoundError, PermissionError):
                 continue  # what its own pusher has spoiled must not keep anybody's moves from being found
             except OSError as error:
                 raise StateError(f"cannot read {path}: {error.strerror}; refs are not compared meanwhile") from error
-            yield self._trust.believed(known[1], self._is_known), stamp
+            yield self._trust.believed(entry, self._is_known), stamp
+
+    def _newest(self, look: boxes.Look) -> list[Path]:
+        """The files that are looked at. What a stranger leaves lying must not hide what the same user pushes now."""
+        some = {uid: paths if self._trust.is_trusted(uid) else paths[-MOST_FILES:] for uid, paths in look.files.items()}
+        return boxes.Look(some).in_turns()
 
     def _is_known(self, path: str) -> bool:
         return self._store.repositories.find(path) is not None

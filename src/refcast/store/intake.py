@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import sqlalchemy as sa
 
@@ -161,12 +161,19 @@ class Intake:
 
     def set_aside(self, path: str, reason: str, now: float, retry_at: float | None) -> None:
         """Note why a file cannot be ingested. A second note keeps the time of the first."""
+        self.note_asides({path: Aside(path, reason, now, retry_at)})
+
+    def note_asides(self, changed: Mapping[str, Aside | None]) -> None:
+        """The same for many files, by their paths, in one transaction; None for one that is set aside no longer."""
         with self._database.write() as connection:
-            changed = connection.execute(
-                sa.update(asides).where(asides.c.path == path).values(reason=reason, retry_at=retry_at)
-            )
-            if not changed.rowcount:
-                connection.execute(sa.insert(asides).values(path=path, reason=reason, since=now, retry_at=retry_at))
+            for path, aside in changed.items():
+                here = asides.c.path == path
+                if aside is None:
+                    connection.execute(sa.delete(asides).where(here))
+                    continue
+                known = sa.update(asides).where(here).values(reason=aside.reason, retry_at=aside.retry_at)
+                if not connection.execute(known).rowcount:
+                    connection.execute(sa.insert(asides).values(**asdict(aside)))
 
     def asides(self) -> list[Aside]:
         """What is set aside, oldest first."""

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from inotify_simple import INotify, flags
 
-from refcast import settings, spool
+from refcast import settings
 from refcast.answers import Answers
 from refcast.deliver import Deliver, Sends
 from refcast.errors import BadInput, RefcastError, StateError
@@ -248,8 +248,7 @@ class Worker:
 
     def _is_pending(self) -> bool:
         """Whether anything is to be sent, ingested, or tried again, now or later."""
-        retried = any(aside.retry_at is not None for aside in self._store.intake.asides())
-        return retried or self._store.lanes.is_pending() or self.has_records()
+        return self._ingest.is_retrying() or self._store.lanes.is_pending() or self.has_records()
 
     def _turn_back(self) -> None:
         """If the clock was set back since the last look, move what is to happen along with it: its waits were meant."""
@@ -266,17 +265,14 @@ class Worker:
         return not self._stopping.is_set()
 
     def has_records(self) -> bool:
-        """Whether the spool holds a whole record that is not set aside."""
-        resting = {aside.path for aside in self._store.intake.asides()}
-        return any(str(path) not in resting and spool.is_complete(path) for path in spool.files(self._spool))
+        return self._ingest.has_records()
 
     def _tidy(self) -> bool:
         """A small step of what need not be done at once. Whether there is more of it."""
         if self._settings is None:
             return False
         try:
-            oldest = partial(spool.oldest, self._spool)
-            return self._store.retention.step(self._clock(), self._settings.retention, oldest)
+            return self._store.retention.step(self._clock(), self._settings.retention, self._ingest.oldest)
         except StateError as error:
             log.error("%s; trying again in a while", error)
         except Exception:

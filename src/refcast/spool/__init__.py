@@ -1,6 +1,7 @@
 """The spool: what the hooks write, and how it is read. Standard library only.
 
-The hooks are shell scripts, so this page is the format's definition and its reader; one golden file checks both.
+The hooks are shell scripts, so this page is the format's definition and its reader; one golden file checks both. What
+is in which directory is told by `boxes`.
 
 A push writes one file, `spool/<uid>/<pid>-<start>.push`, named by the process id and the start time (field 22 of
 /proc/<pid>/stat) of its receive-pack. The file is a sequence of fields, each ended by a NUL, `name=value`:
@@ -26,6 +27,7 @@ stale, and a record that it may hold is truncated.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
@@ -36,16 +38,52 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from refcast.errors import RecordError, StateError
+from refcast.errors import RecordError
 from refcast.model import RefUpdate
+from refcast.spool.boxes import SUFFIX, closed, create, files, look, rightful, user_of
 
-SUFFIX = ".push"
+__all__ = [
+    "END",
+    "HEAD_BYTES",
+    "HIDDEN_SECONDS",
+    "MAX_BYTES",
+    "STRANGER_BYTES",
+    "SUFFIX",
+    "Entry",
+    "Part",
+    "closed",
+    "create",
+    "files",
+    "is_alive",
+    "is_complete",
+    "look",
+    "read",
+    "read_head",
+    "read_intents",
+    "remove",
+    "rightful",
+    "start_time",
+]
+
 END = b"\0end\0"
 HIDDEN_SECONDS = 3600.0
 """How long a process that cannot be looked at is taken for the push that wrote a file: its id may be another's then."""
 
 MAX_BYTES = 64 * 1024 * 1024
 """About half a million ref updates. A larger file is not read into memory."""
+
+STRANGER_BYTES = 32 * 1024 * 1024
+"""The same for who is not trusted as they are. A file names each ref twice, in the intent and in the record, so this is
+a push of 100,000 refs with names of 75 bytes; what a larger one moved, a sweep finds."""
+
+HEAD_BYTES = 16 * 1024
+"""What `read_head` looks at: the first push of a file, and some of its refs."""
+
+_LEAST_FIELD = 80
+_MORE_FIELDS = 10_000
+_MOST_PARTS = 1000
+"""What bounds the work: each update that is a field of its own takes so many bytes at least, and there may be so many
+facts and push options besides. Nor do so many pushes share a process id and a start time."""
 
 _HEAD = re.compile(r"refcast ([0-9]{1,9}) (intent|push)\Z")
 _ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
@@ -80,6 +118,8 @@ class Entry:
     complete: bool
     alive: bool
     """Whether the receive-pack that the file's name tells of still runs."""
+    size: int = 0
+    """Bytes."""
     torn: bool = False
     """What follows the intents cannot be read; only `read_intents` returns such an entry."""
 
@@ -87,77 +127,6 @@ class Entry:
     def stale(self) -> bool:
         """Whether it tells of a push that ended without a record: refused, or killed."""
         return bool(self.intents) and not (self.records or self.complete or self.alive)
-
-
-def create(spool: Path, owner_uid: int, group: int = -1, *, closed: bool = False) -> None:
-    """Make the spool: others may enter and make their own directory in it, and nothing else (sticky, setgid).
-
-    Their directories get its `group`: who is in it can read and change what all of them write. A `closed` one is for
-    its owner alone."""
-    try:
-        spool.mkdir(mode=0o700, exist_ok=True)
-        os.chown(spool, owner_uid, group)
-        spool.chmod(0o700 if closed else 0o3733)
-        box = spool / str(owner_uid)
-        box.mkdir(mode=0o700, exist_ok=True)
-        os.chown(box, owner_uid, group)
-        box.chmod(0o2770)
-    except OSError as error:
-        raise StateError(f"cannot make the spool {spool}: {error.strerror}; run this as its owner") from error
-
-
-def files(spool: Path) -> list[Path]:
-    """The files that pushes wrote, oldest modification first. A file that vanishes meanwhile is left out."""
-    found: list[tuple[int, Path]] = []
-    for box in boxes(spool):
-        try:
-            with os.scandir(box) as entries:
-                for entry in entries:
-                    if entry.name.endswith(SUFFIX):
-                        try:
-                            found.append((entry.stat(follow_symlinks=False).st_mtime_ns, Path(entry.path)))
-                        except FileNotFoundError:
-                            continue
-        except OSError:
-            # One user's directory that cannot be read (removed, permissions taken away) must not hide the others'.
-            continue
-    return [path for _, path in sorted(found)]
-
-
-def closed(spool: Path) -> dict[Path, OSError]:
-    """The users' directories that cannot be read, each with the error. `files` knows nothing of what is in them."""
-    found = {}
-    for box in boxes(spool):
-        try:
-            os.scandir(box).close()
-        except OSError as error:
-            found[box] = error
-    return found
-
-
-def oldest(spool: Path) -> float:
-    """The time of the oldest file that pushes wrote, seconds since the epoch; infinite where there is none, and 0 where
-    that cannot be told, for a directory cannot be read."""
-    try:
-        if closed(spool):
-            return 0.0
-        return min((path.lstat().st_mtime for path in files(spool)), default=math.inf)
-    except (OSError, StateError):
-        return 0.0
-
-
-def boxes(spool: Path) -> Iterator[Path]:
-    """The directories of the users who push: named by the uid that owns them, and no links.
-
-    Raises StateError if the spool itself cannot be read."""
-    try:
-        with os.scandir(spool) as entries:
-            for entry in entries:
-                info = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(info.st_mode) and entry.name == str(info.st_uid):
-                    yield Path(entry.path)
-    except OSError as error:
-        raise StateError(f"cannot read the spool {spool}: {error.strerror}; run this as its owner") from error
 
 
 def is_complete(path: Path) -> bool:
@@ -171,38 +140,61 @@ def is_complete(path: Path) -> bool:
         return False
 
 
-def read(path: Path) -> Entry:
-    """One file of the spool.
+def read(path: Path, limit: int = MAX_BYTES) -> Entry:
+    """One file of the spool, of no more than `limit` bytes.
 
     Raises FileNotFoundError if it is gone, RecordError (one line, with the reason) if it is not what a hook writes,
     or if its record was cut off and the push that wrote it is over."""
-    entry, fault = _read(path)
+    entry, fault = _read(path, limit)
     if fault:
         raise fault
     return entry
 
 
-def read_intents(path: Path) -> Entry:
+def read_intents(path: Path, limit: int = MAX_BYTES) -> Entry:
     """The same, but of a file that is spoiled its intents, and no record.
 
     Raises RecordError only for what no hook can have written at all."""
-    entry, fault = _read(path)
+    entry, fault = _read(path, limit)
     return replace(entry, records=(), complete=False, torn=True) if fault else entry
 
 
-def _read(path: Path) -> tuple[Entry, RecordError | None]:
+def read_head(path: Path) -> Entry:
+    """How a file begins: its first push with the first of its updates as an intent, whatever stands behind them.
+
+    Raises what `read` raises."""
+    with open(_open(path), "rb") as file:
+        info = os.fstat(file.fileno())
+        data = file.read(HEAD_BYTES)
+    if len(data) == HEAD_BYTES:
+        # A list of updates is one field, and ends far behind.
+        data = data[: max(data.rfind(b"\0"), data.rfind(b"\n")) + 1] + b"\0"
+    for _, _, fields in _split(path, data):
+        part = _intent(path, fields)
+        time = _time(path, info.st_mtime_ns)
+        return Entry(path, info.st_uid, time, (part,), (), complete=False, alive=False, size=info.st_size)
+    raise RecordError(f"{path}: nothing in it is a record, or an intent of one")
+
+
+def _read(path: Path, limit: int) -> tuple[Entry, RecordError | None]:
     """What can be read of a file, and what is wrong with the rest."""
     alive = is_alive(path)  # before reading: what is written afterwards is seen next time
     with open(_open(path), "rb") as file:
         info = os.fstat(file.fileno())
-        if info.st_size > MAX_BYTES:
-            raise RecordError(f"{path}: {info.st_size} bytes is more than a record may have ({MAX_BYTES})")
-        data = file.read(MAX_BYTES)
+        if info.st_size > limit:
+            raise RecordError(f"{path}: {info.st_size} bytes is more than a record may have ({limit})")
+        if _has_hole(file.fileno(), info.st_size):
+            raise RecordError(f"{path}: it has holes, which no hook leaves")
+        data = file.read(limit)
     intents: list[Part] = []
     records: list[Part] = []
     fault = None
     try:
+        if data.count(b"\0") > _MORE_FIELDS + len(data) // _LEAST_FIELD:
+            raise RecordError(f"{path}: so many fields in so few bytes are not what a hook writes")
         for kind, ended, fields in _split(path, data):
+            if len(intents) + len(records) == _MOST_PARTS:
+                raise RecordError(f"{path}: so many pushes in one file are not what a hook writes")
             if kind == "intent":
                 # One that a full disk spoiled must not take the record behind it along.
                 with contextlib.suppress(RecordError):
@@ -223,8 +215,19 @@ def _read(path: Path) -> tuple[Entry, RecordError | None]:
         records=tuple(records),
         complete=data.endswith(END),
         alive=alive,
+        size=len(data),
     )
     return entry, fault
+
+
+def _has_hole(descriptor: int, size: int) -> bool:
+    """Whether a file claims bytes that nobody wrote: they cost their owner nothing, and the reader its time."""
+    try:
+        return size > 0 and os.lseek(descriptor, 0, os.SEEK_HOLE) < size
+    except OSError:  # a file system that knows no holes
+        return False
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def is_alive(path: Path) -> bool:
@@ -268,13 +271,24 @@ def start_time(pid: int) -> str:
 
 def _open(path: Path) -> int:
     """A descriptor of a regular file with one name that belongs to the owner of its directory."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        box = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:  # the user has put a link there
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+    try:
+        whole = os.fstat(box)
+        descriptor = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=box)
+    finally:
+        os.close(box)
     try:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
             raise RecordError(f"{path}: not a regular file with a single name")
-        if str(info.st_uid) != path.parent.name:
+        if not info.st_uid == whole.st_uid == user_of(path.parent):
             raise RecordError(f"{path}: belongs to user {info.st_uid}, not to the user of its directory")
+        mode = stat.S_IMODE(info.st_mode)
+        if info.st_uid != os.geteuid() and (mode & 0o007 or info.st_gid != whole.st_gid):
+            raise RecordError(f"{path}: group {info.st_gid} and mode {mode:o} are not those that a hook gives a file")
     except BaseException:
         os.close(descriptor)
         raise
@@ -294,9 +308,11 @@ def _split(path: Path, data: bytes) -> Iterator[tuple[str, bool, list[tuple[str,
 
     Raises RecordError for what cannot be part of a record. Outside a record it is passed over."""
     kind, fields = "", list[tuple[str, str]]()
+    begin = 0
     # What stands behind the last NUL is a field that is still being written, or nothing.
-    for raw in data.split(b"\0")[:-1]:
-        field = raw.decode("utf-8", "surrogateescape")
+    while (end := data.find(b"\0", begin)) >= 0:
+        field = data[begin:end].decode("utf-8", "surrogateescape")
+        begin = end + 1
         name, equals, value = field.partition("=")
         if head := _HEAD.match(field):
             if kind:
@@ -322,7 +338,7 @@ def _intent(path: Path, fields: list[tuple[str, str]]) -> Part:
             _update(path, line)
             for name, value in fields
             if name in ("update", "updates")
-            for line in value.removesuffix("\n").split("\n")
+            for line in _lines(value)
             if line
         ),
         facts=_facts(fields),
@@ -333,14 +349,24 @@ def _record(path: Path, fields: list[tuple[str, str]]) -> Part:
     record_id = _one(path, fields, "id")
     if not _UUID.match(record_id):
         raise RecordError(f"{path}: {record_id[:40]!r} is not the id of a record")
-    lines = _one(path, fields, "updates").removesuffix("\n")
+    lines = _one(path, fields, "updates")
     return Part(
         repository=_one(path, fields, "repository"),
-        updates=tuple(_update(path, line) for line in lines.split("\n")) if lines else (),
+        updates=tuple(_update(path, line) for line in _lines(lines)),
         id=record_id,
         options=tuple(value for name, value in fields if name == "option"),
         facts=_facts(fields),
     )
+
+
+def _lines(text: str) -> Iterator[str]:
+    """One after another: a list of them all would take several times as much room."""
+    begin = 0
+    while begin < len(text):
+        end = text.find("\n", begin)
+        end = len(text) if end < 0 else end
+        yield text[begin:end]
+        begin = end + 1
 
 
 def _facts(fields: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
