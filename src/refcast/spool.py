@@ -351,6 +351,9 @@ def _one(path: Path, fields: list[tuple[str, str]], wanted: str) -> str:
     values = [value for name, value in fields if name == wanted]
     if len(values) != 1 or (wanted == "repository" and not values[0].startswith("/")):
         raise RecordError(f"{path}: a record needs exactly one {wanted}, this one has {len(values)}")
+    # Hooks write where they are, resolved. The same place by another name would be another repository.
+    if wanted == "repository" and (values[0].startswith("//") or os.path.normpath(values[0]) != values[0]):
+        raise RecordError(f"{path}: {values[0][:120]!r} is not a path that a hook writes")
     return values[0]
 
 

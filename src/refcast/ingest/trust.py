@@ -6,7 +6,8 @@ judgement. What does not count is set aside with the reason by whoever asks here
 Root, the worker's own user and the front ends that the administrator has registered are believed as they are. Of any
 other user a record counts only if
 
-- its repository is known already, or lies where all repositories are covered (`refcast install --system`);
+- its repository is named by its resolved path, as hooks name it: by a link it would be another one, or lie elsewhere;
+- it is known already, or lies where all repositories are covered (`refcast install --system`);
 - the user may write that repository (`access`);
 - its ids fit: the ledger's tips lead to its old ids, and its new ids to where the refs are now, over what all records
   and intents tell. A gap on one side is let pass where nothing that is told leads from the ledger to the refs: somebody
@@ -18,6 +19,7 @@ So nobody announces what they could not have pushed. Who may push can still tell
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -101,6 +103,8 @@ class Trust:
         path = part.repository
         if self.is_trusted(uid):
             return ""
+        if os.path.realpath(path) != path:
+            return f"{path} leads elsewhere by a link"
         if not any(path.startswith(root.rstrip("/") + "/") for root in self._roots) and not is_known(path):
             return f"refcast is not installed in {path}; `refcast install` it, if it is yours"
         return "" if self.may_write(uid, part) else f"user {uid} may not write {path}"
