@@ -120,3 +120,32 @@ class TestPaths:
         host.run()
         assert host.told() == ["main:->A"]
         assert host.paths() == [str(mine)]
+
+
+class TestFirstMet:
+    def test_by_what_did_not_happen_it_stays_unknown(self, host: Host) -> None:
+        mine = host.mine(EVE, host.srv / "team.git")
+        host.forge(EVE, mine, "main:C>B")
+        host.forge(EVE, mine, "main:->C", intent=True)
+        host.run()
+        assert host.paths() == []
+        host.sweep()
+        assert host.paths() == []
+        assert host.told() == []
+
+    def test_by_what_did_it_is_known_and_the_rest_is_left_out(self, host: Host) -> None:
+        mine = host.mine(EVE, host.srv / "team.git")
+        host.forge(EVE, mine, "other:C>D")
+        host.run()
+        assert host.paths() == []
+        host.forge(EVE, mine, "main:->A")
+        host.run()
+        assert host.paths() == [str(mine)]
+        assert host.told() == ["main:->A"]
+
+    def test_by_a_push_that_was_killed(self, host: Host) -> None:
+        mine = host.mine(EVE, host.srv / "team.git")
+        host.forge(EVE, mine, "main:->A", intent=True)
+        host.sweep()
+        assert host.paths() == [str(mine)]
+        assert host.told() == ["main:->A?"]

@@ -183,12 +183,24 @@ class Ingest:
                 moving = {ref for ref, *_ in under_way}
                 stale = list(intended(waiting.stale, path, real))
                 lenders = Lenders(stale)
-                number = self._known(path, history, records, [(ref, update) for ref, update, _, _ in stale])
                 self._finish_done(records)
-                tips = self._store.repositories.tips(number)
-                begun = self._store.intake.begun(number)
-                steps = [(ref, update) for ref, update, _, _ in (*under_way, *stale)]
-                self._sift(records, self._against_ids(number, begun, records, steps, tips, history))
+                known = self._store.repositories.find(path)
+                over = [(ref, update) for ref, update, _, _ in stale]
+                if known is None:
+                    # Only what leads to where the refs are now is evidence of where they were.
+                    told = [move for record in records for move in record.moves()]
+                    begun: Collection[str] = ()
+                    tips = order.undone(history.tips(), [*told, *over])
+                else:
+                    begun, tips = self._store.intake.begun(known), self._store.repositories.tips(known)
+                steps = [*((ref, update) for ref, update, _, _ in under_way), *over]
+                self._sift(records, self._against_ids(known, begun, records, steps, tips, history))
+                if not records:
+                    return  # and what nobody who is believed has pushed to stays unknown
+                if known is None:
+                    before = order.undone(order.beginning(records, history.tips()), over)
+                    known = self._store.repositories.add(path, before, self._clock())
+                number, tips = known, self._store.repositories.tips(known)
                 while self._goes_on():
                     # One that an interruption has left half told comes first.
                     half_told = next((one for one in records if one.part.id in begun), None)
@@ -225,14 +237,6 @@ class Ingest:
         self._ended = self._ended or not self._between()
         return not self._ended
 
-    def _known(self, path: str, history: History, records: list[Record], stale: list[Step]) -> int:
-        """The number of the repository. First met, its ledger is its present refs, with what is told of it undone."""
-        number = self._store.repositories.find(path)
-        if number is None:
-            before = order.undone(order.beginning(records, history.tips()), stale)
-            number = self._store.repositories.add(path, before, self._clock())
-        return number
-
     def _finish_done(self, records: list[Record]) -> None:
         """Take those out that were ingested already, with their files."""
         done = self._store.intake.done([record.part.id for record in records])
@@ -257,7 +261,7 @@ class Ingest:
 
     def _against_ids(
         self,
-        number: int,
+        number: int | None,
         begun: Collection[str],
         records: list[Record],
         intended: Iterable[Step],
@@ -277,8 +281,9 @@ class Ingest:
                 # The ledger was made when this ref had moved already; or the move is announced as recovered.
                 if tip == update.new:
                     return True
-                told = self._telling.recovery
-                return tip != update.old and told(number, record, ref, update, tip, history) is not None
+                if tip == update.old or number is None:
+                    return False
+                return self._telling.recovery(number, record, ref, update, tip, history) is not None
 
             return self._trust.against_ids(record, steps, ledger, present, is_excused)
 

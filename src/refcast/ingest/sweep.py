@@ -224,6 +224,8 @@ class Sweep:
         repository = running.repository
         present, running.symbolic = history.refs.all()
         number = repository.number or self._meet(running, present)
+        if number is None:
+            return False
         ledger = self._store.repositories.tips(number)
         if running.pending is None:
             if ledger and not any(history.refs.has(tip) for tip in ledger.values()):
@@ -246,12 +248,17 @@ class Sweep:
             self._announce(running, number, history, ledger, moved)
         return bool(running.pending)
 
-    def _meet(self, running: _Running, present: dict[str, str]) -> int:
-        """The number of a repository whose first push was killed: its ledger is its refs, with that undone."""
+    def _meet(self, running: _Running, present: dict[str, str]) -> int | None:
+        """The number of a repository whose first push was killed: its ledger is its refs, with that undone.
+
+        None where nothing that is told of has happened: then it stays unknown."""
         path = running.repository.path
         entries = [entry for entry, _ in self._entries() if entry.stale]
         moves = [(ref, update) for ref, update, _, _ in intended(entries, path, self._real(running))]
-        number = self._store.repositories.add(path, order.undone(present, moves), self._clock())
+        before = order.undone(present, moves)
+        if before == present:
+            return None
+        number = self._store.repositories.add(path, before, self._clock())
         running.repository = replace(running.repository, number=number)
         return number
 
