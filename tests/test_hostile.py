@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import hard
 from refcast import sites
 from refcast.ingest.sweep import Sweep
 from refcast.settings import Settings
@@ -43,7 +44,9 @@ class Host(World):
         give(path, uid)
         return path
 
-    def forge(self, uid: int, repository: Path | str, *moves: str, intent: bool = False, facts: tuple[str, ...] = ()) -> Path:
+    def forge(
+        self, uid: int, repository: Path | str, *moves: str, intent: bool = False, facts: tuple[str, ...] = ()
+    ) -> Path:
         """A file that somebody has written into the spool: of a push that is over, or of one that was killed."""
         before, self.box = self.box, self.state / "spool" / str(uid)
         self.box.mkdir(exist_ok=True)
@@ -85,7 +88,9 @@ def host() -> Iterator[Host]:
 
 
 class TestPaths:
-    @pytest.mark.parametrize("between", ["../home/eve/evil.git", "/team.git", "./team.git", "team.git/", "x/../team.git"])
+    @pytest.mark.parametrize(
+        "between", ["../home/eve/evil.git", "/team.git", "./team.git", "team.git/", "x/../team.git"]
+    )
     def test_that_no_hook_writes(self, host: Host, between: str) -> None:
         host.mine(EVE, host.root / "home" / "eve" / "evil.git")
         host.mine(EVE, host.srv / "team.git")
@@ -149,3 +154,46 @@ class TestFirstMet:
         host.sweep()
         assert host.paths() == [str(mine)]
         assert host.told() == ["main:->A?"]
+
+
+class TestRefs:
+    """Ben may push to his own corner, refs/heads/ben, and nowhere else."""
+
+    @pytest.fixture
+    def corner(self, host: Host) -> Host:
+        host.set_refs("main:->A", "ben/x:->A")
+        give(host.bare, 0)
+        give(host.bare / "refs" / "heads" / "ben", BEN)
+        return host
+
+    @pytest.mark.parametrize("ref", [f"refs/heads/{'a' * 250}/../y", f"refs/{'a' * 300}/y", "refs/../../../home/ben/y"])
+    def test_that_git_cannot_have(self, corner: Host, ref: str) -> None:
+        corner.forge(BEN, corner.bare, f"{ref}:->A")
+        corner.run()
+        assert "is not a ref update" in corner.asides()[0]
+        assert corner.paths() == []
+
+    def test_beside_one_that_is_his(self, corner: Host) -> None:
+        corner.forge(BEN, corner.bare, "ben/x:->A", "main:->A")
+        corner.run()
+        assert f"user {BEN} may not write" in corner.asides()[0]
+        assert corner.told() == []
+
+    @pytest.mark.parametrize("first", ["ben/x:->A", "main:->A"])
+    def test_each_is_judged_by_itself(self, corner: Host, first: str) -> None:
+        """Not by what was found out of another."""
+        for move in sorted(["ben/x:->A", "main:->A"], key=lambda one: one != first):
+            corner.forge(BEN, corner.bare, move)
+        corner.run()
+        assert corner.told() == ["ben/x:->A"]
+
+    def test_a_symbolic_one_of_his_that_leads_to_one_that_is_not(self, corner: Host) -> None:
+        hard.git(corner.bare, "symbolic-ref", "refs/heads/ben/link", "refs/heads/main")
+        give(corner.bare / "refs" / "heads" / "ben", BEN)
+        corner.forge(BEN, corner.bare, "ben/link:->A")
+        corner.forge(BEN, corner.bare, "ben/link:->A", intent=True)
+        corner.run()
+        assert f"user {BEN} may not write" in corner.asides()[0]
+        corner.sweep()
+        assert corner.told() == []
+        assert corner.paths() == []

@@ -173,15 +173,16 @@ class Ingest:
         where a record was done with it, and else with 0."""
         records = waiting.records
         try:
-            self._sift(records, lambda record: self._trust.against_user(record, self._is_known))
+            self._sift(records, self._against_user)
             if not records:
                 return
             with History.open(path) as history:
                 real = history.refs.real
                 records[:] = [order.resolved(record, real) for record in records]
-                under_way = list(intended(waiting.under_way, path, real))
+                self._sift(records, self._against_user)  # a symbolic ref can lead to where its pusher may not write
+                under_way = list(intended(waiting.under_way, path, real, self._trust))
                 moving = {ref for ref, *_ in under_way}
-                stale = list(intended(waiting.stale, path, real))
+                stale = list(intended(waiting.stale, path, real, self._trust))
                 lenders = Lenders(stale)
                 self._finish_done(records)
                 known = self._store.repositories.find(path)
@@ -258,6 +259,9 @@ class Ingest:
                 known = self._asides.get(str(path))
                 if known is None or (known.reason, known.retry_at is None) != (printable(reason), lasting):
                     self._set_aside(path, reason, retry_at=None if lasting else self._soon())
+
+    def _against_user(self, record: Record) -> str:
+        return self._trust.against_user(record, self._is_known)
 
     def _against_ids(
         self,

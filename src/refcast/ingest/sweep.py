@@ -254,7 +254,7 @@ class Sweep:
         None where nothing that is told of has happened: then it stays unknown."""
         path = running.repository.path
         entries = [entry for entry, _ in self._entries() if entry.stale]
-        moves = [(ref, update) for ref, update, _, _ in intended(entries, path, self._real(running))]
+        moves = [(ref, update) for ref, update, _, _ in intended(entries, path, self._real(running), self._trust)]
         before = order.undone(present, moves)
         if before == present:
             return None
@@ -272,8 +272,9 @@ class Sweep:
         """Announce what has moved, but for what a push under way or a record in the spool is to tell."""
         path, real = running.repository.path, self._real(running)
         entries = [entry for entry, _ in self._entries()]
-        over = list(intended((entry for entry in entries if entry.stale), path, real))
-        protected = {ref for ref, *_ in intended((e for e in entries if e.alive and not e.complete), path, real)}
+        over = list(intended((entry for entry in entries if entry.stale), path, real, self._trust))
+        under_way = (entry for entry in entries if entry.alive and not entry.complete)
+        protected = {ref for ref, *_ in intended(under_way, path, real, self._trust)}
         for entry in entries:
             for part in entry.records:
                 if part.repository == path:

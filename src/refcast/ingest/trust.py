@@ -8,7 +8,7 @@ other user a record counts only if
 
 - its repository is named by its resolved path, as hooks name it: by a link it would be another one, or lie elsewhere;
 - it is known already, or lies where all repositories are covered (`refcast install --system`);
-- the user may write that repository (`access`);
+- the user may write that repository where each of its refs is (`access`);
 - its ids fit: the ledger's tips lead to its old ids, and its new ids to where the refs are now, over what all records
   and intents tell. A gap on one side is let pass where nothing that is told leads from the ledger to the refs: somebody
   moved a ref without a push.
@@ -28,7 +28,7 @@ from pathlib import Path
 from refcast import sites, spool
 from refcast.errors import StateError
 from refcast.ingest import order
-from refcast.ingest.access import Account, account, may_push
+from refcast.ingest.access import Account, account, folder_of, may_make_in
 from refcast.ingest.order import Record
 from refcast.model import RefUpdate, printable
 
@@ -46,7 +46,7 @@ class Trust:
     def __init__(self, spool_dir: Path, look_up: Callable[[int], Account] = account) -> None:
         self._spool = spool_dir
         self._look_up = look_up
-        self._may: dict[tuple[int, str], bool] = {}
+        self._may: dict[tuple[int, str, str], bool] = {}
         with contextlib.suppress(StateError):  # it may be put right before the first pass
             self.renew()
 
@@ -70,16 +70,24 @@ class Trust:
         return uid == 0 or self.is_front_end(uid)
 
     def may_write(self, uid: int, part: spool.Part) -> bool:
-        """Whether a user may write the repository that a record or intent is about."""
+        """Whether a user may write each ref that a record or intent is about."""
         if self.is_trusted(uid):
             return True
-        known = self._may.get((uid, part.repository))
-        if known is None:
-            who = self._accounts.get(uid) or self._accounts.setdefault(uid, self._look_up(uid))
-            place = order.prefix(part)
-            known = may_push(who, part.repository, [place + update.ref for update in part.updates])
-            self._may[uid, part.repository] = known
-        return known
+        place = order.prefix(part)
+        return self.may_move(uid, part.repository, [place + update.ref for update in part.updates])
+
+    def may_move(self, uid: int, repository: str, refs: Iterable[str]) -> bool:
+        """Whether a user may move each of these refs, by their full names."""
+        if self.is_trusted(uid):
+            return True
+        who = self._accounts.get(uid) or self._accounts.setdefault(uid, self._look_up(uid))
+        for folder in {folder_of(ref) for ref in refs} or {"refs/heads"}:
+            known = self._may.get((uid, repository, folder))
+            if known is None:
+                known = self._may[uid, repository, folder] = may_make_in(who, repository, folder)
+            if not known:
+                return False
+        return True
 
     def with_believed_intents(self, entry: spool.Entry, is_known: Callable[[str], bool]) -> spool.Entry:
         """The file without the intents of who may not write the repository: nobody else's push waits for those."""
