@@ -197,3 +197,180 @@ class TestRefs:
         corner.sweep()
         assert corner.told() == []
         assert corner.paths() == []
+
+
+class TestWhatTheWorkerReads:
+    """Eve's repository is covered, and she puts things into it that lead to what she may not read."""
+
+    @pytest.fixture
+    def secret(self, host: Host) -> Path:
+        """A repository that Eve cannot read, with a commit that she knows by its id alone."""
+        path = host.mine(BEN, host.root / "home" / "ben" / "private.git")
+        path.chmod(0o700)
+        return path
+
+    @pytest.fixture
+    def mine(self, host: Host, secret: Path) -> Path:
+        path = host.mine(EVE, host.srv / "team.git")
+        host.forge(EVE, path, "main:->A")
+        return path
+
+    @staticmethod
+    def lead(path: Path, to: Path, uid: int = EVE) -> None:
+        """Put a link in a place."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        path.symlink_to(to)
+        os.chown(path, uid, uid, follow_symlinks=False)
+
+    def refused(self, host: Host, words: str) -> None:
+        host.run()
+        host.sweep()
+        assert host.told() == []
+        assert any(words in reason for reason in host.asides()), host.asides()
+
+    NAMES = ("objects", "objects/pack", "objects/aa", "HEAD", "config", "packed-refs", "refs/heads", "shallow")
+
+    @pytest.mark.parametrize("name", [*NAMES, "objects/pack/pack-x.pack", "objects/info", "config.worktree", ".git"])
+    def test_links(self, host: Host, secret: Path, mine: Path, name: str) -> None:
+        (secret / "objects" / "aa").mkdir(exist_ok=True)
+        there = secret if name == ".git" else secret / name
+        if not there.exists():
+            there.write_text("")
+        self.lead(mine / name, there)
+        self.refused(host, f"{mine / name} leads to {there}, which user {EVE} may not read")
+
+    @pytest.mark.parametrize("uid", [0, EVE])
+    def test_links_of_who_may_read(self, host: Host, secret: Path, mine: Path, uid: int) -> None:
+        """A store that is shared on purpose."""
+        if uid:
+            secret.chmod(0o755)
+        self.lead(mine / "objects", secret / "objects", uid)
+        host.run()
+        assert host.told() == ["main:->A"]
+
+    def test_of_what_they_lead_to_all_must_be_readable(self, host: Host, secret: Path, mine: Path) -> None:
+        secret.chmod(0o755)
+        (secret / "objects" / "pack").chmod(0o700)
+        self.lead(mine / "objects", secret / "objects")
+        self.refused(host, f"which user {EVE} may not read")
+
+    def test_a_link_on_the_way(self, host: Host, secret: Path) -> None:
+        """A known repository is another's all at once."""
+        mine = host.mine(EVE, host.srv / "eve" / "private.git")
+        host.forge(EVE, mine, "main:->A")
+        host.run()
+        assert len(host.told()) == 1
+        mine.parent.rename(host.srv / "away")
+        self.lead(mine.parent, secret.parent)
+        (secret / "refs" / "heads" / "secret").write_text(f"{host.ids['B']}\n")
+        host.clock.now += 7200
+        host.sweep()
+        assert len(host.told()) == 1
+        (one,) = host.store.repositories.sweepable()
+        assert one.found is not None and f"which user {EVE} may not read" in one.found.error
+
+    @pytest.mark.parametrize("line", ["{0}/objects", "../../../home/ben/private.git/objects", "{0}/objects\r"])
+    def test_alternates(self, host: Host, secret: Path, mine: Path, line: str) -> None:
+        alternates = mine / "objects" / "info" / "alternates"
+        alternates.write_text(f"# a store\n{line.format(secret)}\n")
+        os.chown(alternates, EVE, EVE)
+        self.refused(host, f"{alternates} leads to {secret}/objects, which user {EVE} may not read")
+
+    @pytest.mark.parametrize("line", ["home/x/objects", "/srv\0/x"])
+    def test_alternates_from_nowhere(self, host: Host, mine: Path, line: str) -> None:
+        (mine / "objects" / "info" / "alternates").write_text(line)
+        self.refused(host, "names no path that begins with a slash or a dot")
+
+    def test_alternates_that_others_can_change(self, host: Host, secret: Path, mine: Path) -> None:
+        alternates = mine / "objects" / "info" / "alternates"
+        alternates.write_text(f"{secret}/objects\n")
+        alternates.chmod(0o666)
+        self.refused(host, "which user nobody may not read")
+        secret.chmod(0o755)
+        host.clock.now += 60
+        host.run()
+        assert host.told() == ["main:->A"]
+
+    def test_links_in_what_is_borrowed(self, host: Host, secret: Path, mine: Path) -> None:
+        store = host.root / "store"
+        (store / "pack").mkdir(parents=True)
+        (store / "pack" / "pack-x.idx").symlink_to(secret / "HEAD")
+        give(store, EVE)
+        (mine / "objects" / "info" / "alternates").write_text(f"{store}\n")
+        give(mine, EVE)
+        self.refused(host, f"{store}/pack/pack-x.idx leads to {secret}/HEAD")
+
+    def test_loose_objects(self, host: Host, secret: Path, mine: Path) -> None:
+        place = mine / "objects" / host.ids["A"][:2] / ("0" * 38)
+        place.parent.mkdir(exist_ok=True)
+        self.lead(place, secret / "HEAD")
+        self.refused(host, f"{place} leads to {secret}/HEAD")
+
+    @pytest.mark.parametrize("name", ["main", "other"])
+    def test_loose_refs(self, host: Host, secret: Path, mine: Path, name: str) -> None:
+        ref = mine / "refs" / "heads" / name
+        self.lead(ref, secret / "refs" / "heads" / "main")
+        self.refused(host, f"{ref} leads to {secret}/refs/heads/main")
+
+    @pytest.mark.parametrize(
+        "name", [*NAMES, "description", "refs/heads/other", "objects/info/alternates", "info/grafts"]
+    )
+    def test_pipes(self, host: Host, mine: Path, name: str) -> None:
+        path = mine / name
+        path.parent.mkdir(exist_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        if name == "description":
+            host.run()
+            assert host.told() == ["main:->A"]
+        else:
+            self.refused(host, f"{path} is no ")
+
+    @pytest.mark.parametrize("name", ["HEAD", "config", "packed-refs", "refs/heads/other"])
+    def test_what_is_absurdly_large(self, host: Host, mine: Path, name: str) -> None:
+        with (mine / name).open("a") as file:
+            file.truncate(1 << 33)
+        self.refused(host, f"{mine / name} has {1 << 33} bytes")
+
+    @pytest.mark.parametrize("text", ["[include]\n\tpath = {0}\n", '[IncludeIf "gitdir:/"] path = {0}\n'])
+    def test_includes(self, host: Host, secret: Path, mine: Path, text: str) -> None:
+        with (mine / "config").open("a") as file:
+            file.write(text.format(secret / "config"))
+        self.refused(host, f"{mine}/config includes another file")
+        os.chown(mine / "config", 0, 0)
+        host.clock.now += 60
+        host.run()
+        assert host.told() == ["main:->A"]
+
+    @pytest.mark.parametrize("name", ["commondir", "gitdir"])
+    def test_another_repository_s_directory(self, host: Host, secret: Path, mine: Path, name: str) -> None:
+        (mine / name).write_text(f"{secret}\n")
+        os.chown(mine / name, EVE, EVE)
+        self.refused(host, f"{mine / name} leads to another repository")
+
+    def test_a_file_that_stands_for_another_repository(self, host: Host, secret: Path, mine: Path) -> None:
+        (mine / ".git").write_text(f"gitdir: {secret}\n")
+        self.refused(host, f"{mine}/.git is no directory")
+
+    def test_the_description(self, host: Host, mine: Path) -> None:
+        (host.state / "secret").write_text("a secret word")
+        host.endpoint()
+        self.lead(mine / "description", host.state / "secret", 0)
+        host.run()
+        assert host.told() == ["main:->A"]
+        assert b"a secret word" not in (host.state / "refcast.db").read_bytes() + b"".join(
+            path.read_bytes() for path in host.state.glob("refcast.db-*")
+        )
+
+    def test_endpoints_of_a_configuration_that_is_a_link(self, host: Host, secret: Path, mine: Path) -> None:
+        secret.chmod(0o755)
+        with (secret / "config").open("a") as file:
+            file.write('[refcast "ci"]\n\turl = https://ci.example.org/token\n')
+        self.lead(mine / "config", secret / "config")
+        host.run()
+        assert host.told() == ["main:->A"]
+        assert host.store.endpoints.all() == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from refcast import boxes, sites, spool
-from refcast.ingest.access import ACL, ENTER, WRITE, Account, account, may, may_push
+from refcast.history.access import ACL, ENTER, WRITE, Account, account, may, may_push
 from refcast.ingest.order import Record
 from refcast.ingest.trust import Trust, is_doubt, steps_of
 from refcast.model import RefUpdate

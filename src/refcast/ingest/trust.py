@@ -27,8 +27,8 @@ from pathlib import Path
 
 from refcast import sites, spool
 from refcast.errors import StateError
+from refcast.history.access import Account, account, folder_of, may_make_in
 from refcast.ingest import order
-from refcast.ingest.access import Account, account, folder_of, may_make_in
 from refcast.ingest.order import Record
 from refcast.model import RefUpdate, printable
 
