@@ -374,3 +374,34 @@ class TestWhatTheWorkerReads:
         host.run()
         assert host.told() == ["main:->A"]
         assert host.store.endpoints.all() == []
+
+
+class TestSweeps:
+    def test_a_doubted_record_shields_no_ref_for_long(self, host: Host) -> None:
+        mine = host.mine(EVE, host.srv / "team.git")
+        host.store.repositories.add(str(mine), {"refs/heads/main": host.ids["A"]}, host.clock())
+        host.forge(EVE, mine, "main:C>D")
+        host.run()
+        (mine / "refs" / "heads" / "main").write_text(host.ids["B"])
+        host.sweep()
+        assert host.told() == []
+        host.clock.now += 3601
+        host.sweep()
+        assert host.told() == ["main:A>B?"]
+
+    def test_old_intents_of_strangers_are_removed(self, host: Host) -> None:
+        mine = host.mine(BEN, host.srv / "team.git")
+        own = host.mine(EVE, host.root / "home" / "eve" / "x.git")
+        paths = [host.forge(EVE, path, "main:->A", intent=True) for path in (mine, own, host.srv / "none.git")]
+        record = host.forge(EVE, own, "main:->A")
+        host.run()
+        host.sweep()
+        assert all(path.exists() for path in paths)
+        host.clock.now += 61
+        host.sweep()
+        assert [path.exists() for path in paths] == [False, False, True]
+        host.clock.now += 3600
+        host.sweep()
+        assert not paths[-1].exists()
+        assert record.exists()
+        assert host.told() == []

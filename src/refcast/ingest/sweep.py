@@ -28,6 +28,7 @@ from refcast.ingest import RETRY_SECONDS, order
 from refcast.ingest.announcing import UNKNOWN, Announcement, Announcer, Origin
 from refcast.ingest.lending import Lenders, intended
 from refcast.ingest.reading import Stamp, stamp_of
+from refcast.ingest.trust import is_doubt
 from refcast.model import Push, RefUpdate, printable
 from refcast.settings import Settings
 from refcast.store import Store
@@ -88,6 +89,7 @@ class Sweep:
         self._announcer.settings = settings
         self._trust.renew()
         if self._running is None:
+            self._remove_strangers()
             due = self._due()
             if not due:
                 return False
@@ -121,7 +123,7 @@ class Sweep:
         known = {one.path: one for one in self._store.repositories.sweepable()}
         for path in fresh:
             # Who pushes can write of repositories that are nowhere, as many as they like.
-            if path not in known and os.path.isdir(path):  # noqa: PTH112 (Path's raises for a name that is too long)
+            if path not in known and not self._is_nowhere(path):
                 known[path] = Sweepable(0, path, watched=True, swept_at=now, asked_at=None, found=None)
         found = []
         for path, one in known.items():
@@ -275,9 +277,10 @@ class Sweep:
         over = list(intended((entry for entry in entries if entry.stale), path, real, self._trust))
         under_way = (entry for entry in entries if entry.alive and not entry.complete)
         protected = {ref for ref, *_ in intended(under_way, path, real, self._trust)}
+        doubted = self._doubted()
         for entry in entries:
             for part in entry.records:
-                if part.repository == path:
+                if part.repository == path and str(entry.path) not in doubted:
                     place = order.prefix(part)
                     protected |= {real(place + update.ref) for update in part.updates}
         running.left += len(protected & moved.keys())
@@ -301,6 +304,35 @@ class Sweep:
             for _ in self._announcer.announce(history, what, ledger):
                 pass
             running.recovered += [place + update.ref for update in updates]
+
+    def _doubted(self) -> set[str]:
+        """The files that are not believed, and were not a while ago. Should it turn out that they told the truth, their
+        records come late."""
+        until = self._clock() - RETRY_SECONDS
+        return {one.path for one in self._store.intake.asides() if is_doubt(one.reason) and one.since <= until}
+
+    def _remove_strangers(self) -> None:
+        """Remove old intents that do not count, or are of what is nowhere: they decide nothing, and would be read in
+        each pass."""
+        for believed, stamp in list(self._entries()):
+            path = believed.path
+            whole = self._read[path][1]
+            if not whole.stale or not self._is_old(stamp, path) or path in self._kept:
+                continue
+            is_late = abs(self._clock() - stamp[2] / 1e9) >= EVERY_SECONDS
+            if believed.intents and not (is_late and all(self._is_nowhere(part.repository) for part in whole.intents)):
+                continue
+            try:
+                if stamp_of(path) == stamp:
+                    spool.remove(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._kept.add(path)
+                log.warning("cannot remove %s: %s", printable(str(path)), error.strerror)
+
+    def _is_nowhere(self, path: str) -> bool:
+        return not self._is_known(path) and not os.path.isdir(path)  # noqa: PTH112 (Path's raises for too long a name)
 
     def _remove_stale(self, running: _Running) -> None:
         """Forget the intents that were stale before the refs were read: what they led to is found."""
