@@ -6,14 +6,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import hard
 from refcast import sites
+from refcast.errors import RepositoryError
+from refcast.ingest import order
 from refcast.ingest.sweep import Sweep
+from refcast.ingest.trust import Steps
+from refcast.install import repository
+from refcast.install.acting import acting_as, identity
+from refcast.model import RefUpdate
 from refcast.settings import Settings
 from servers import public_directory
 from spooled import World
@@ -405,3 +414,50 @@ class TestSweeps:
         assert not paths[-1].exists()
         assert record.exists()
         assert host.told() == []
+
+
+class TestActing:
+    def test_the_programs_that_it_starts_cannot_become_root_again(self) -> None:
+        script = (
+            "import os\nprint(os.getresuid(), os.getresgid(), 0 in os.getgroups())\n"
+            "for become in (os.setuid, os.seteuid, os.setgid, os.setegid):\n"
+            "    try: become(0)\n    except PermissionError: print('no')"
+        )
+        with acting_as(EVE):
+            # env finds a Python that everybody may run
+            words = ["/usr/bin/env", "python3", "-c", script]
+            done = subprocess.run(words, capture_output=True, text=True, check=True, cwd="/", **identity())
+        assert done.stdout.splitlines() == [f"{(EVE, EVE, EVE)} {(EVE, EVE, EVE)} False", *["no"] * 4]
+        assert identity() == {}
+        assert os.getresuid() == (0, 0, 0)
+
+    def test_git_itself_is_started_so(self, host: Host) -> None:
+        """What a repository's owner has git run is not root: here an alias in its configuration."""
+        with acting_as(EVE):
+            said = repository._git(Path("/"), "-c", "alias.who=!id -ru; id -u; id -rg; id -G", "who")
+        assert said.split() == [str(EVE)] * 4
+
+    def test_a_pipe_in_the_place_of_the_configuration(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        mine = host.mine(EVE, host.srv / "team.git")
+        (mine / "config").unlink()
+        os.mkfifo(mine / "config")
+        monkeypatch.setattr(repository, "GIT_SECONDS", 0.5)
+        with pytest.raises(RepositoryError, match=r"git has not read .* within 0\.5 s"):
+            repository.takes_push_options(mine)
+        with pytest.raises(RepositoryError, match="git has not read"):
+            repository.place(mine)
+
+
+class TestManyRecords:
+    """What grows with the square of their number would stop everybody."""
+
+    def test_are_undone_in_time(self) -> None:
+        ids = [f"{number:040x}" for number in range(1, 20_001)]
+        moves = [("refs/heads/main", RefUpdate(old, new, "refs/heads/main")) for old, new in pairwise(ids)]
+        began = time.monotonic()
+        assert order.undone({"refs/heads/main": ids[-1]}, moves) == {"refs/heads/main": ids[0]}
+        steps = Steps()
+        for _, update in moves:
+            steps.add(update)
+        assert all(update.old in steps.ahead(ids[0]) and update.new in steps.behind(ids[-1]) for _, update in moves)
+        assert time.monotonic() - began < 2

@@ -185,23 +185,13 @@ class Ingest:
                 stale = list(intended(waiting.stale, path, real, self._trust))
                 lenders = Lenders(stale)
                 self._finish_done(records)
-                known = self._store.repositories.find(path)
                 over = [(ref, update) for ref, update, _, _ in stale]
-                if known is None:
-                    # Only what leads to where the refs are now is evidence of where they were.
-                    told = [move for record in records for move in record.moves()]
-                    begun: Collection[str] = ()
-                    tips = order.undone(history.tips(), [*told, *over])
-                else:
-                    begun, tips = self._store.intake.begun(known), self._store.repositories.tips(known)
                 steps = [*((ref, update) for ref, update, _, _ in under_way), *over]
-                self._sift(records, self._against_ids(known, begun, records, steps, tips, history))
-                if not records:
-                    return  # and what nobody who is believed has pushed to stays unknown
-                if known is None:
-                    before = order.undone(order.beginning(records, history.tips()), over)
-                    known = self._store.repositories.add(path, before, self._clock())
-                number, tips = known, self._store.repositories.tips(known)
+                number = self._judged(path, history, records, over, steps)
+                if number is None:
+                    return
+                begun, tips = self._store.intake.begun(number), self._store.repositories.tips(number)
+                followed = {(ref, update.old) for record in records for ref, update in record.moves()}
                 while self._goes_on():
                     # One that an interruption has left half told comes first.
                     half_told = next((one for one in records if one.part.id in begun), None)
@@ -209,7 +199,7 @@ class Ingest:
                     if record is None:
                         break
                     try:
-                        what = self._telling.announcement(number, record, tips, history, lenders, records)
+                        what = self._telling.announcement(number, record, tips, history, lenders, followed)
                         for _ in self._announcer.announce(history, what, tips):
                             if not self._goes_on():
                                 return  # in the middle of a record: it is as after a crash
@@ -233,6 +223,29 @@ class Ingest:
                 log.exception("a bug in refcast met the repository %s", printable(path))
             for record in records:
                 self._set_aside(record.entry.path, str(error), retry_at=self._soon())
+
+    def _judged(
+        self, path: str, history: History, records: list[Record], over: list[Step], steps: list[Step]
+    ) -> int | None:
+        """Take out of `records` those whose ids do not fit; the number of the repository.
+
+        None if nothing is left: what nobody who is believed has pushed to stays unknown. First met, its ledger is its
+        present refs, with what is told of it undone. `over` are the moves of stale intents, `steps` those of all."""
+        number = self._store.repositories.find(path)
+        begun: Collection[str] = ()
+        if number is None:
+            # Only what leads to where the refs are now is evidence of where they were.
+            told = [move for record in records for move in record.moves()]
+            tips = order.undone(history.tips(), [*told, *over])
+        else:
+            begun, tips = self._store.intake.begun(number), self._store.repositories.tips(number)
+        self._sift(records, self._against_ids(number, begun, records, steps, tips, history))
+        if not records:
+            return None
+        if number is None:
+            before = order.undone(order.beginning(records, history.tips()), over)
+            number = self._store.repositories.add(path, before, self._clock())
+        return number
 
     def _goes_on(self) -> bool:
         self._ended = self._ended or not self._between()

@@ -39,6 +39,8 @@ turn out to be true, and holds up nobody else's."""
 Step = tuple[str, RefUpdate]
 """A ref's full name, and a move of it."""
 
+Graph = defaultdict[str, set[str]]
+
 
 class Trust:
     """The judgement for one spool. `renew` begins a pass: what was found out of files and groups holds for one."""
@@ -125,7 +127,7 @@ class Trust:
     def against_ids(
         self,
         record: Record,
-        steps: Mapping[str, list[RefUpdate]],
+        steps: Mapping[str, Steps],
         ledger: Mapping[str, str],
         present: Mapping[str, str],
         is_excused: Callable[[str, RefUpdate], bool],
@@ -139,10 +141,11 @@ class Trust:
             return ""
         for ref, update in record.moves():
             was, now = order.tip(ledger, ref, update.old), order.tip(present, ref, update.old)
-            begins, ends = _leads(steps[ref], was, update.old), _leads(steps[ref], update.new, now)
+            ahead, behind = steps[ref].ahead(was), steps[ref].behind(now)
+            begins, ends = update.old in ahead, update.new in behind
             if (begins and ends) or _is_none(ref, was, now):
                 continue
-            if (begins or ends) and not _leads(steps[ref], was, now):
+            if (begins or ends) and now not in ahead:
                 continue
             if not is_excused(ref, update):
                 move = f"{printable(update.ref)} was not moved {update.old[:12]}..{update.new[:12]}"
@@ -153,14 +156,36 @@ class Trust:
         return f"{record.entry.path} {DOUBT}{why}"
 
 
-def steps_of(records: Iterable[Record], intended: Iterable[Step] = ()) -> defaultdict[str, list[RefUpdate]]:
+class Steps:
+    """All moves of one ref that are told of. What was found of them is kept, so all of them are told first."""
+
+    def __init__(self) -> None:
+        self._onward: Graph = defaultdict(set)
+        self._back: Graph = defaultdict(set)
+        self._ahead: dict[str, set[str]] = {}
+        self._behind: dict[str, set[str]] = {}
+
+    def add(self, update: RefUpdate) -> None:
+        self._onward[update.old].add(update.new)
+        self._back[update.new].add(update.old)
+
+    def ahead(self, here: str) -> set[str]:
+        """Where they lead from an id, which is among them."""
+        return self._ahead.get(here) or self._ahead.setdefault(here, _reached(self._onward, here))
+
+    def behind(self, here: str) -> set[str]:
+        """From where they lead to an id, which is among them."""
+        return self._behind.get(here) or self._behind.setdefault(here, _reached(self._back, here))
+
+
+def steps_of(records: Iterable[Record], intended: Iterable[Step] = ()) -> defaultdict[str, Steps]:
     """All moves that are told of, by the full names of their refs."""
-    steps: defaultdict[str, list[RefUpdate]] = defaultdict(list)
+    steps: defaultdict[str, Steps] = defaultdict(Steps)
     for record in records:
         for ref, update in record.moves():
-            steps[ref].append(update)
+            steps[ref].add(update)
     for ref, update in intended:
-        steps[ref].append(update)
+        steps[ref].add(update)
     return steps
 
 
@@ -169,21 +194,14 @@ def is_doubt(reason: str) -> bool:
     return DOUBT in reason
 
 
-def _leads(steps: Iterable[RefUpdate], here: str, there: str) -> bool:
-    if here == there:
-        return True
-    onward: defaultdict[str, set[str]] = defaultdict(set)
-    for step in steps:
-        onward[step.old].add(step.new)
+def _reached(steps: Graph, here: str) -> set[str]:
     seen = {here}
     ahead = [here]
     while ahead:
-        for found in onward[ahead.pop()] - seen:
-            if found == there:
-                return True
-            seen.add(found)
-            ahead.append(found)
-    return False
+        found = steps.get(ahead.pop(), set()) - seen
+        seen |= found
+        ahead += found
+    return seen
 
 
 def _is_none(ref: str, was: str, now: str) -> bool:
