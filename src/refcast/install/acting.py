@@ -1,7 +1,7 @@
 """Doing something as the owner of a state directory, where root installs for that user.
 
-Owns the change of the effective user and back, also for the programs that are started meanwhile. What root did itself in
-a directory of somebody else's could be led astray by a link there, and what it made could not be used by its owner.
+Owns the change of the effective user and back, also for programs that are started meanwhile. What root did itself in a
+directory of somebody else's could be led astray by a link there, and what it made could not be used by its owner.
 """
 
 from __future__ import annotations
