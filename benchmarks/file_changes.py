@@ -41,7 +41,7 @@ def shapes(quick: bool) -> dict[str, list[str]]:
 
 
 def ours(path: Path, pairs: list[tuple[bytes, bytes]]) -> tuple[float, int]:
-    trees = Trees(Objects(open_repository(str(path))))
+    trees = Trees(Objects(*open_repository(str(path))))
     start = time.perf_counter()
     found = [trees.changes(old, new, LIMIT) for old, new in pairs]
     seconds = time.perf_counter() - start
@@ -49,7 +49,7 @@ def ours(path: Path, pairs: list[tuple[bytes, bytes]]) -> tuple[float, int]:
 
 
 def libgit2(path: Path, pairs: list[tuple[bytes, bytes]]) -> float:
-    repository = open_repository(str(path))
+    repository, _ = open_repository(str(path))
     start = time.perf_counter()
     for old, new in pairs:
         before, after = repository[pygit2.Oid(raw=old)], repository[pygit2.Oid(raw=new)]
@@ -68,7 +68,7 @@ def diff_tree(path: Path, commits: list[str]) -> tuple[float, int]:
 
 
 def measure(name: str, path: Path, rounds: int, sample: int) -> None:
-    repository = open_repository(str(path))
+    repository, _ = open_repository(str(path))
     commits = git(path, "rev-list", "--reverse", "main").decode().split()
     roots = [repository[commit].peel(pygit2.Tree).id.raw for commit in commits]
     pairs = list(pairwise(roots))

@@ -137,7 +137,7 @@ class TestWhichCommits:
         monkeypatch.setattr(walk, "_SLOP", 0)
         made = graph(tmp_path, seed, skew=skew)
         chance = random.Random(seed)
-        objects = Objects(open_repository(str(made.path)))
+        objects = Objects(*open_repository(str(made.path)))
         for _ in range(60):
             new, *hidden = chance.choices(list(made.parents), k=chance.randrange(2, 6))
             span = Range(objects, [oid_of(new)], map(oid_of, hidden))
@@ -253,8 +253,8 @@ def test_file_changes_are_gits(tmp_path: Path, seed: int, many: bool) -> None:
 def test_large_directories_with_ids_that_look_like_entries(tmp_path: Path, seed: int) -> None:
     hard.init_bare(tmp_path)
     chance = random.Random(seed)
-    repository = open_repository(str(tmp_path))
-    trees = Trees(Objects(repository))
+    repository, stores = open_repository(str(tmp_path))
+    trees = Trees(Objects(repository, stores))
     alphabet = b" 0123a\xff\n"
 
     def any_id() -> bytes:
@@ -334,8 +334,8 @@ class TestMalformedTrees:
     def test_any_bytes_at_all(self, tmp_path: Path, seed: int) -> None:
         hard.init_bare(tmp_path)
         chance = random.Random(seed)
-        repository = open_repository(str(tmp_path))
-        trees = Trees(Objects(repository))
+        repository, stores = open_repository(str(tmp_path))
+        trees = Trees(Objects(repository, stores))
         pieces = [b"100644 ", b"40000 ", b"a", b"b\0", b"\0", b"\0" + b"1" * 20, *IDS]
         for _ in range(100):
             old, new = (

@@ -140,6 +140,18 @@ class TestDamage:
             (record(updates=f"{ZERO} {ONE} refs/heads/a b\n"), "not a ref update"),
             (record(updates=f"{ZERO} {ONE} refs/heads/main\r\n"), "not a ref update"),
             (record(updates=f"{ZERO} {ONE} refs/heads/main\n\n"), "not a ref update"),
+            *(
+                (record(updates=f"{ZERO} {ONE} refs/{name}\n"), "not a ref update")
+                for name in ("", "../x", "heads/..", "heads//x", "/heads/x", "heads/x/", "heads/x.lock", "x.lock/y")
+            ),
+            *(
+                (record(updates=f"{ZERO} {ONE} refs/heads/{name}\n"), "not a ref update")
+                for name in (".x", "a..b", "x.", "a~1", "a^", "a:b", "a?", "a*", "[a", "a\\b", "a@{1}", "a" * 256)
+            ),
+            (record("GIT_NAMESPACE=../../eve"), "is not a namespace"),
+            (record(f"GIT_NAMESPACE={'a' * 256}"), "is not a namespace"),
+            (record("GIT_NAMESPACE=a.lock"), "is not a namespace"),
+            (record().replace(b"/srv/site", b"/srv/./site"), "not a path that a hook writes"),
         ],
     )
     def test_bad_content_is_one_clear_line(self, box: Path, content: bytes, reason: str) -> None:
@@ -148,6 +160,11 @@ class TestDamage:
             spool.read(path)
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["ünï/cödé", "a" * 255, "a.b", "@", "{x}", "x.locked", "-x", "x@y"])
+    def test_whatever_git_may_call_a_ref(self, box: Path, name: str) -> None:
+        content = record("GIT_NAMESPACE=/a//b/", updates=f"{ZERO} {ONE} refs/heads/{name}\n")
+        assert spool.read(put(box, content)).records[0].updates[0].ref == f"refs/heads/{name}"
 
     def test_two_pushes_in_one_file_are_two_records(self, box: Path) -> None:
         other = record().replace(UUID.encode(), UUID.replace("0", "a").encode())
@@ -200,6 +217,10 @@ class TestDamage:
         assert not spool.is_complete(path)
 
 
+def allowed(raw: bytes) -> bytes:
+    return bytes(byte for byte in raw if byte > 32 and byte not in b"~^:?*[\\./@\x7f")
+
+
 class TestProperties:
     words = st.sampled_from(
         [
@@ -225,12 +246,15 @@ class TestProperties:
 
     no_nul = st.binary(max_size=40).map(lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
     ids = st.text("0123456789abcdef", min_size=40, max_size=40)
-    refs = st.binary(min_size=1, max_size=40).map(
-        lambda raw: "refs/" + bytes(b for b in raw if b > 32 and b != 127).decode("utf-8", "surrogateescape")
+    paths = no_nul.map(lambda path: os.path.normpath("/" + path.lstrip("/")))
+    refs = st.lists(st.binary(max_size=40), min_size=1, max_size=3).map(
+        lambda parts: "/".join(
+            ["refs", *(f"x{part.decode('utf-8', 'surrogateescape')}x" for part in map(allowed, parts))]
+        )
     )
 
     @given(
-        no_nul,
+        paths,
         st.lists(no_nul),
         st.lists(st.builds(RefUpdate, ids, ids, refs), max_size=5),
         st.dictionaries(st.sampled_from(["GL_USER", "USER", "SSH_CONNECTION"]), no_nul),
@@ -241,14 +265,14 @@ class TestProperties:
         content = fields(
             "refcast 1 push",
             f"id={UUID}",
-            f"repository=/{path}",
+            f"repository={path}",
             *(f"{name}={value}" for name, value in facts.items()),
             *(f"option={option}" for option in options),
             "updates=" + "".join(f"{one.old} {one.new} {one.ref}\n" for one in updates),
             "end",
         )
         (part,) = spool.read(put(shared_box, content)).records
-        assert part == spool.Part(f"/{path}", tuple(updates), UUID, tuple(options), tuple(facts.items()))
+        assert part == spool.Part(path, tuple(updates), UUID, tuple(options), tuple(facts.items()))
 
 
 class TestFiles:

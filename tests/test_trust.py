@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from refcast import sites, spool
-from refcast.ingest.access import ACL, ENTER, WRITE, Account, account, may, may_push
+from refcast.history.access import ACL, ENTER, WRITE, Account, account, may, may_push
 from refcast.ingest.order import Record
 from refcast.ingest.trust import Trust, is_doubt, steps_of
 from refcast.model import RefUpdate
@@ -100,10 +100,22 @@ class TestAccess:
         own(moved / "refs" / "heads" / "eve", EVE.uid, EVE.uid, 0o755)
         assert may_push(EVE, str(moved), ["refs/heads/eve/thing"])
         assert not may_push(EVE, str(moved), ["refs/heads/main", "refs/heads/e"])
+        assert not may_push(EVE, str(moved), ["refs/heads/eve/thing", "refs/heads/main"])
         assert heads.name == "heads"
 
     def test_one_that_is_not_there_is_for_others_to_tell_of(self, public: Path) -> None:
         assert may_push(EVE, str(public / "none.git"), [])
+
+    def test_what_cannot_be_looked_at_within_it_nobody_may_write(self, public: Path) -> None:
+        site = own(public / "site.git", ANN.uid, 70100, 0o2755)
+        own(site / "refs", ANN.uid, 70100, 0o2755)
+        evil = own(public / "evil", EVE.uid, EVE.uid, 0o755)
+        (site / "refs" / "link").symlink_to(evil)
+        for ref in (f"refs/{'a' * 300}/y", "refs/../../evil/y", "refs/link/y", "/".join(["refs", *["a" * 200] * 30])):
+            assert not may_push(EVE, str(site), [ref])
+        assert not may_push(EVE, str(site), [])
+        assert may_push(ANN, str(site), ["refs/heads/x"])
+        assert not may_push(EVE, str(public / ("n" * 300)), ["refs/heads/x"])
 
     def test_the_groups_of_an_account(self) -> None:
         assert account(os.getuid()).groups >= {os.getgid()}

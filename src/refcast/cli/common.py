@@ -16,6 +16,7 @@ import click
 
 from refcast import install, worker
 from refcast.errors import RefcastError
+from refcast.install.acting import identity
 from refcast.model import visible
 from refcast.store import Store
 
@@ -48,6 +49,7 @@ class App:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
+            **identity(),
         )
 
 

@@ -42,7 +42,8 @@ def install_system(app: App, roots: tuple[Path, ...], intent: str | None, as_jso
                     refused.append(error)
             none = not store.endpoints.all()
     changed = system.install(app.state, owner, resolved, intent or system.intent())
-    left = [one.line for one in system.uncovered(map(Path, resolved)) if isinstance(one, installing.Trouble)]
+    with acting_as(owner):  # git is run in repositories of others
+        left = [one.line for one in system.uncovered(map(Path, resolved)) if isinstance(one, installing.Trouble)]
     what = "installed" if changed else "is installed already"
     if as_json:
         facts: dict[str, object] = {"config": str(system.config), "hooks": str(system.hooks), "roots": list(covered)}

@@ -1,9 +1,9 @@
 """History: what a push did, told as events. The only room that knows pygit2; none of its objects leaves.
 
 Owns the way from a push and the ledger to events: the rules (`telling`), which commits (`walk`), what they say
-(`text`) and changed (`trees`), put together (`commits`), all read from the repository's objects (`objects`). It
-writes nothing, knows no store and no dialect. A push is told by the ids it names; what the refs themselves say
-(`refs`) is for those who ask.
+(`text`) and changed (`trees`), put together (`commits`), all read from the repository's objects (`objects`), as far as
+those who can write it may read them (`guard`, `access`). It writes nothing, knows no store and no dialect. A push is
+told by the ids it names; what the refs themselves say (`refs`) is for those who ask.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pygit2
 from pygit2 import Repository as GitRepository
 
 from refcast.filters import Paths
+from refcast.history import guard
 from refcast.history.objects import Objects, open_repository
 from refcast.history.refs import Refs
 from refcast.history.telling import Limits, Telling
@@ -33,15 +34,15 @@ def libraries() -> dict[str, str]:
 class History:
     """One repository's history, opened. For one thread; make another for another."""
 
-    def __init__(self, repository: GitRepository) -> None:
+    def __init__(self, repository: GitRepository, stores: Iterable[str]) -> None:
         self._repository = repository
-        self._objects = Objects(repository)
+        self._objects = Objects(repository, stores)
         self.refs = Refs(repository)
 
     @classmethod
     def open(cls, path: str) -> Self:
         """The history of the repository at exactly this path, bare or not. Raises RepositoryError."""
-        return cls(open_repository(path))
+        return cls(*open_repository(path))
 
     def close(self) -> None:
         """Let go of the repository's files."""
@@ -59,6 +60,11 @@ class History:
         Raises RepositoryError where the refs cannot be read.
         """
         return self.refs.all()[0]
+
+    def description(self) -> str:
+        """What the file `description` says, as far as it is no link; empty without one."""
+        text = guard.read(f"{self._repository.path}description", 4096) or b""
+        return text.decode("utf-8", "replace").strip()
 
     def default_branch(self) -> str:
         """The short name of the branch that HEAD names, even before its first commit; empty if detached."""

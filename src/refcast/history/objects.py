@@ -5,6 +5,7 @@ Owns opening a repository and libgit2's settings for the whole process. Does not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pygit2 import Commit, GitError, Oid, Repository, Tag
 from pygit2.enums import ConfigLevel, ObjectType, RepositoryOpenFlag
 
 from refcast.errors import RepositoryError
-from refcast.history import text
+from refcast.history import guard, text
 from refcast.model import printable
 
 _MAPPED = 256 * 1024 * 1024
@@ -41,13 +42,17 @@ def _settle() -> None:
         pygit2.settings.search_path[level] = ""
 
 
-def open_repository(path: str) -> Repository:
-    """The repository at exactly this path, bare or not. Raises RepositoryError with one line."""
+def open_repository(path: str) -> tuple[Repository, tuple[str, ...]]:
+    """The repository at exactly this path, bare or not, and the directories of its objects.
+
+    Raises RepositoryError with one line, also where it is not to be read (`guard`)."""
     _settle()
     where = one_line(path)
     try:
         there = Path(path).exists()
-        return Repository(path, RepositoryOpenFlag.NO_SEARCH)
+        place = guard.place(path)
+        flags = RepositoryOpenFlag.NO_SEARCH | RepositoryOpenFlag.NO_DOTGIT
+        return Repository(place.directory, flags), place.stores
     except (GitError, ValueError, KeyError, OSError) as error:
         why = one_line(str(error).removeprefix(f"{path}: "))
         if isinstance(error, OSError):
@@ -81,14 +86,25 @@ def oid_of(object_id: str) -> Oid:
 class Objects:
     """What the objects of one repository say. Every answer is read anew."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, stores: Iterable[str]) -> None:
         self._repository = repository
         self._odb = repository.odb
+        self._stores = tuple(stores)
+        self._looked_at: set[int] = set()
+
+    def _look(self, oid: Oid) -> None:
+        """What is loose beside an object, once for each directory: one of another user's may be a link, or a pipe."""
+        first = oid.raw[0]
+        if first not in self._looked_at:
+            for store in self._stores:
+                guard.check_objects(f"{store}/{first:02x}")
+            self._looked_at.add(first)
 
     def node(self, oid: Oid) -> tuple[int | None, list[Oid]] | None:
         """Where a walk goes on from an object: a commit's time (seconds since 1970) and parents; None and what
         a tag is of; None and nothing for a tree or a blob. None alone where the object is gone.
         """
+        self._look(oid)
         try:
             found = self._repository[oid]
         except KeyError:
@@ -117,6 +133,7 @@ class Objects:
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
         """An object's type and content. Raises GoneError."""
+        self._look(oid)
         try:
             return self._odb.read(oid)
         except (KeyError, ValueError, OSError, GitError) as error:
@@ -124,6 +141,7 @@ class Objects:
 
     def leads_to_commits(self, oid: Oid) -> bool:
         """Whether an object is a commit or a tag, told without reading it: a blob may be huge."""
+        self._look(oid)
         try:
             kind, _ = self._odb.read_header(oid)
         except (KeyError, ValueError, OSError, GitError):

@@ -14,6 +14,7 @@ from pygit2 import GitError, Reference, Repository
 from pygit2.enums import ReferenceType
 
 from refcast.errors import RepositoryError
+from refcast.history import guard
 from refcast.history.objects import GoneError, oid_of, one_line
 
 _DEPTH = 5
@@ -34,6 +35,7 @@ class Refs:
         direct: dict[str, str] = {}
         symbolic: dict[str, str] = {}
         try:
+            guard.check_refs(self._repository.path)
             packed = Path(self._repository.path) / "packed-refs"
             if packed.exists() and not packed.stat().st_size:
                 # git writes a first line even without refs. This is what a power cut leaves.
@@ -52,6 +54,7 @@ class Refs:
         """The id that a ref names now; empty where there is no such ref, None where it is symbolic.
 
         Raises RepositoryError where that cannot be told."""
+        guard.check_ref(self._repository.path, ref)
         try:
             found = self._repository.lookup_reference(ref)
         except KeyError:
@@ -65,8 +68,9 @@ class Refs:
         name = ref
         for _ in range(_DEPTH):
             try:
+                guard.check_ref(self._repository.path, name)
                 found = self._repository.lookup_reference(name)
-            except _FAULTS:
+            except (*_FAULTS, RepositoryError):
                 break
             if found.type != ReferenceType.SYMBOLIC:
                 break

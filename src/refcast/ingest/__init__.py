@@ -243,25 +243,28 @@ class Ingest:
         where a record was done with it, and else with 0."""
         records = waiting.records
         try:
-            self._sift(records, lambda record: self._trust.against_user(record, self._is_known))
+            self._sift(records, self._against_user)
             if not records:
                 return
             with History.open(path) as history:
                 real = history.refs.real
                 records[:] = [order.resolved(record, real) for record in records]
-                under_way = list(intended(waiting.under_way, path, real))
+                self._sift(records, self._against_user)  # a symbolic ref can lead to where its pusher may not write
+                under_way = list(intended(waiting.under_way, path, real, self._trust))
                 moving = {ref for ref, *_ in under_way}
                 if self._cut.intersection(record.entry.uid for record in records):
                     # What is missing may be in a file that this pass does not look at.
                     moving |= {ref for record in records for ref, _ in record.moves()}
-                stale = list(intended(waiting.stale, path, real))
+                stale = list(intended(waiting.stale, path, real, self._trust))
                 lenders = Lenders(stale)
-                number = self._known(path, history, records, [(ref, update) for ref, update, _, _ in stale])
                 self._finish_done(records)
-                tips = self._store.repositories.tips(number)
-                begun = self._store.intake.begun(number)
-                steps = [(ref, update) for ref, update, _, _ in (*under_way, *stale)]
-                self._sift(records, self._against_ids(number, begun, records, steps, tips, history))
+                over = [(ref, update) for ref, update, _, _ in stale]
+                steps = [*((ref, update) for ref, update, _, _ in under_way), *over]
+                number = self._judged(path, history, records, over, steps)
+                if number is None:
+                    return
+                begun, tips = self._store.intake.begun(number), self._store.repositories.tips(number)
+                followed = {(ref, update.old) for record in records for ref, update in record.moves()}
                 while self._goes_on():
                     # One that an interruption has left half told comes first.
                     half_told = next((one for one in records if one.part.id in begun), None)
@@ -269,7 +272,7 @@ class Ingest:
                     if record is None:
                         break
                     try:
-                        what = self._telling.announcement(number, record, tips, history, lenders, records)
+                        what = self._telling.announcement(number, record, tips, history, lenders, followed)
                         for _ in self._announcer.announce(history, what, tips):
                             if not self._goes_on():
                                 return  # in the middle of a record: it is as after a crash
@@ -301,17 +304,32 @@ class Ingest:
             retry_at = self._asides.soon() if known else self._asides.later(where)
             self._set_aside(where, str(error), retry_at=retry_at)
 
+    def _judged(
+        self, path: str, history: History, records: list[Record], over: list[Step], steps: list[Step]
+    ) -> int | None:
+        """Take out of `records` those whose ids do not fit; the number of the repository.
+
+        None if nothing is left: what nobody who is believed has pushed to stays unknown. First met, its ledger is its
+        present refs, with what is told of it undone. `over` are the moves of stale intents, `steps` those of all."""
+        number = self._store.repositories.find(path)
+        begun: Collection[str] = ()
+        if number is None:
+            # Only what leads to where the refs are now is evidence of where they were.
+            told = [move for record in records for move in record.moves()]
+            tips = order.undone(history.tips(), [*told, *over])
+        else:
+            begun, tips = self._store.intake.begun(number), self._store.repositories.tips(number)
+        self._sift(records, self._against_ids(number, begun, records, steps, tips, history))
+        if not records:
+            return None
+        if number is None:
+            before = order.undone(order.beginning(records, history.tips()), over)
+            number = self._store.repositories.add(path, before, self._clock())
+        return number
+
     def _goes_on(self) -> bool:
         self._ended = self._ended or not self._between()
         return not self._ended
-
-    def _known(self, path: str, history: History, records: list[Record], stale: list[Step]) -> int:
-        """The number of the repository. First met, its ledger is its present refs, with what is told of it undone."""
-        number = self._store.repositories.find(path)
-        if number is None:
-            before = order.undone(order.beginning(records, history.tips()), stale)
-            number = self._store.repositories.add(path, before, self._clock())
-        return number
 
     def _finish_done(self, records: list[Record]) -> None:
         """Take those out that were ingested already, with their files."""
@@ -337,9 +355,12 @@ class Ingest:
         if known is None or (known.reason, known.retry_at is None) != (printable(reason), lasting):
             self._set_aside(path, reason, retry_at=None if lasting else self._asides.soon())
 
+    def _against_user(self, record: Record) -> str:
+        return self._trust.against_user(record, self._is_known)
+
     def _against_ids(
         self,
-        number: int,
+        number: int | None,
         begun: Collection[str],
         records: list[Record],
         intended: Iterable[Step],
@@ -359,8 +380,9 @@ class Ingest:
                 # The ledger was made when this ref had moved already; or the move is announced as recovered.
                 if tip == update.new:
                     return True
-                told = self._telling.recovery
-                return tip != update.old and told(number, record, ref, update, tip, history) is not None
+                if tip == update.old or number is None:
+                    return False
+                return self._telling.recovery(number, record, ref, update, tip, history) is not None
 
             return self._trust.against_ids(record, steps, ledger, present, is_excused)
 

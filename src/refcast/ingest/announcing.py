@@ -6,7 +6,6 @@ the same way, by this room; which moves there are to announce is theirs to find 
 
 from __future__ import annotations
 
-import contextlib
 import pwd
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -181,13 +180,7 @@ class Announcer:
 
 def describe(settings: Settings, history: History, path: str, number: int) -> Repository:
     """What receivers are told of the open repository at `path`, whose number in the store is `number`."""
-    text = ""
-    description = Path(path) / "description"
-    # To open what is no file may block.
-    with contextlib.suppress(OSError):
-        if description.is_file():
-            with description.open("rb") as file:
-                text = file.read(4096).decode("utf-8", "replace").strip()
+    text = history.description()
     if text.startswith("Unnamed repository"):  # what `git init` leaves there
         text = ""
     return settings.describe(path, id=number, description=text, default_branch=history.default_branch())

@@ -8,20 +8,28 @@ from collections.abc import Callable, Iterable, Iterator
 from refcast import spool
 from refcast.ingest import order
 from refcast.ingest.announcing import Announcer, Origin
+from refcast.ingest.trust import Trust
 from refcast.model import RefUpdate
 
 Intended = tuple[str, RefUpdate, spool.Entry, spool.Part]
 """A ref's full name, the move that was intended, and where that is written."""
 
 
-def intended(entries: Iterable[spool.Entry], repository: str, real: Callable[[str], str]) -> Iterator[Intended]:
-    """What intents say of one repository. `real` names the ref that a push to a name moves, by full names."""
+def intended(
+    entries: Iterable[spool.Entry], repository: str, real: Callable[[str], str], trust: Trust
+) -> Iterator[Intended]:
+    """What intents say of one repository. `real` names the ref that a push to a name moves, by full names.
+
+    The intents are believed as they are; `trust` judges where those lead that name a symbolic ref."""
     for entry in entries:
         for part in entry.intents:
             if part.repository == repository:
                 place = order.prefix(part)
                 for update in part.updates:
-                    yield real(place + update.ref), update, entry, part
+                    name = place + update.ref
+                    ref = real(name)
+                    if ref == name or trust.may_move(entry.uid, repository, [ref]):
+                        yield ref, update, entry, part
 
 
 class Lenders:

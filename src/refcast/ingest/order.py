@@ -7,7 +7,7 @@ repository. Records come to it oldest first by their time, which decides only wh
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -67,10 +67,12 @@ def resolved(record: Record, real: Callable[[str], str]) -> Record:
 def undone(tips: Mapping[str, str], moves: Iterable[tuple[str, RefUpdate]]) -> dict[str, str]:
     """The tips before those of these moves, by full names, that have happened; others were refused, or undone."""
     before = dict(tips)
-    left = list(moves)
-    while done := next((one for one in left if tip(before, one[0], one[1].new) == one[1].new), None):
-        left.remove(done)
-        move(before, done[0], done[1].old)
+    led: defaultdict[tuple[str, str], deque[str]] = defaultdict(deque)
+    for ref, update in moves:
+        led[ref, "" if is_zero(update.new) else update.new].append(update.old)
+    for ref in {ref for ref, _ in led}:
+        while olds := led.get((ref, before.get(ref, ""))):
+            move(before, ref, olds.popleft())
     return before
 
 

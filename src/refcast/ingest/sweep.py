@@ -28,6 +28,7 @@ from refcast.ingest import MOST_FILES, RETRY_SECONDS, order
 from refcast.ingest.announcing import UNKNOWN, Announcement, Announcer, Origin
 from refcast.ingest.lending import Lenders, intended
 from refcast.ingest.reading import Reader, Stamp, stamp_of
+from refcast.ingest.trust import is_doubt
 from refcast.model import Push, RefUpdate, printable
 from refcast.settings import Settings
 from refcast.spool import boxes
@@ -89,6 +90,7 @@ class Sweep:
         self._announcer.settings = settings
         self._trust.renew()
         if self._running is None:
+            self._remove_strangers()
             due = self._due()
             if not due:
                 return False
@@ -122,7 +124,7 @@ class Sweep:
         known = {one.path: one for one in self._store.repositories.sweepable()}
         for path in fresh:
             # Who pushes can write of repositories that are nowhere, as many as they like.
-            if path not in known and os.path.isdir(path):  # noqa: PTH112 (Path's raises for a name that is too long)
+            if path not in known and not self._is_nowhere(path):
                 known[path] = Sweepable(0, path, watched=True, swept_at=now, asked_at=None, found=None)
         found = []
         for path, one in known.items():
@@ -224,6 +226,8 @@ class Sweep:
         repository = running.repository
         present, running.symbolic = history.refs.all()
         number = repository.number or self._meet(running, present)
+        if number is None:
+            return False
         ledger = self._store.repositories.tips(number)
         if running.pending is None:
             if ledger and not any(history.refs.has(tip) for tip in ledger.values()):
@@ -246,12 +250,17 @@ class Sweep:
             self._announce(running, number, history, ledger, moved)
         return bool(running.pending)
 
-    def _meet(self, running: _Running, present: dict[str, str]) -> int:
-        """The number of a repository whose first push was killed: its ledger is its refs, with that undone."""
+    def _meet(self, running: _Running, present: dict[str, str]) -> int | None:
+        """The number of a repository whose first push was killed: its ledger is its refs, with that undone.
+
+        None where nothing that is told of has happened: then it stays unknown."""
         path = running.repository.path
         entries = [entry for entry, _ in self._entries() if entry.stale]
-        moves = [(ref, update) for ref, update, _, _ in intended(entries, path, self._real(running))]
-        number = self._store.repositories.add(path, order.undone(present, moves), self._clock())
+        moves = [(ref, update) for ref, update, _, _ in intended(entries, path, self._real(running), self._trust)]
+        before = order.undone(present, moves)
+        if before == present:
+            return None
+        number = self._store.repositories.add(path, before, self._clock())
         running.repository = replace(running.repository, number=number)
         return number
 
@@ -265,11 +274,13 @@ class Sweep:
         """Announce what has moved, but for what a push under way or a record in the spool is to tell."""
         path, real = running.repository.path, self._real(running)
         entries = [entry for entry, _ in self._entries()]
-        over = list(intended((entry for entry in entries if entry.stale), path, real))
-        protected = {ref for ref, *_ in intended((e for e in entries if e.alive and not e.complete), path, real)}
+        over = list(intended((entry for entry in entries if entry.stale), path, real, self._trust))
+        under_way = (entry for entry in entries if entry.alive and not entry.complete)
+        protected = {ref for ref, *_ in intended(under_way, path, real, self._trust)}
+        doubted = self._doubted()
         for entry in entries:
             for part in entry.records:
-                if part.repository == path:
+                if part.repository == path and str(entry.path) not in doubted:
                     place = order.prefix(part)
                     protected |= {real(place + update.ref) for update in part.updates}
         running.left += len(protected & moved.keys())
@@ -293,6 +304,38 @@ class Sweep:
             for _ in self._announcer.announce(history, what, ledger):
                 pass
             running.recovered += [place + update.ref for update in updates]
+
+    def _doubted(self) -> set[str]:
+        """The files that are not believed, and were not a while ago. Should it turn out that they told the truth, their
+        records come late."""
+        until = self._clock() - RETRY_SECONDS
+        return {one.path for one in self._store.intake.asides() if is_doubt(one.reason) and one.since <= until}
+
+    def _remove_strangers(self) -> None:
+        """Remove old intents that do not count, or are of what is nowhere: they decide nothing, and would be read in
+        each pass."""
+        for believed, stamp in list(self._entries()):
+            path = believed.path
+            try:
+                whole, _ = self._reader.read(path)
+            except (RecordError, OSError):
+                continue  # it has changed, or gone, since
+            if not whole.stale or not self._is_old(stamp, path) or path in self._kept:
+                continue
+            is_late = abs(self._clock() - stamp[2] / 1e9) >= EVERY_SECONDS
+            if believed.intents and not (is_late and all(self._is_nowhere(part.repository) for part in whole.intents)):
+                continue
+            try:
+                if stamp_of(path) == stamp:
+                    spool.remove(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._kept.add(path)
+                log.warning("cannot remove %s: %s", printable(str(path)), error.strerror)
+
+    def _is_nowhere(self, path: str) -> bool:
+        return not self._is_known(path) and not os.path.isdir(path)  # noqa: PTH112 (Path's raises for too long a name)
 
     def _remove_stale(self, running: _Running) -> None:
         """Forget the intents that were stale before the refs were read: what they led to is found."""

@@ -6,6 +6,7 @@ Owns the comparison of a record with the ledger. Stores nothing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from refcast.errors import RepositoryError
 from refcast.history import History
@@ -35,9 +36,11 @@ class Telling:
         tips: dict[str, str],
         history: History,
         lenders: Lenders,
-        records: list[Record],
+        followed: Collection[tuple[str, str]],
     ) -> Announcement:
-        """What one of the `records` that wait has to say. `tips` is the ledger, and becomes that before the push."""
+        """What one record has to say. `followed` has the refs and old ids of all that wait, or were told since.
+
+        `tips` is the ledger, and becomes that before the push."""
         intake = self._store.intake
         part, place, time = record.part, record.prefix, record.entry.time
         for stored in reversed(intake.told(part.id)):
@@ -46,7 +49,7 @@ class Telling:
         told: list[RefUpdate] = []
         missed: list[tuple[Origin, RefUpdate]] = []
         covered: list[Covered] = []
-        virtual = _virtual(record, records, history)
+        virtual = _virtual(record, followed, history)
         for ref, update in record.moves():
             tip = order.tip(tips, ref, update.old)
             if tip != update.old and update.ref not in virtual:
@@ -78,7 +81,7 @@ class Telling:
         )
 
 
-def _virtual(record: Record, records: list[Record], history: History) -> frozenset[str]:
+def _virtual(record: Record, followed: Collection[tuple[str, str]], history: History) -> frozenset[str]:
     """The refs that a push named and that are none, as pushes for review do: a hook proc-receive knows them alone.
 
     git asks the hook `update` about real refs only. Of one that was real, and is gone, another record may tell."""
@@ -88,7 +91,6 @@ def _virtual(record: Record, records: list[Record], history: History) -> frozens
     if not named:
         return frozenset()
     asked = {(one.ref, one.new) for part in record.entry.intents for one in part.updates}
-    followed = {(ref, update.old) for one in records for ref, update in one.moves()}
     return frozenset(
         update.ref
         for ref, update in named

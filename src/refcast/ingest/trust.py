@@ -6,8 +6,9 @@ judgement. What does not count is set aside with the reason by whoever asks here
 Root, the worker's own user and the front ends that the administrator has registered are believed as they are. Of any
 other user a record counts only if
 
-- its repository is known already, or lies where all repositories are covered (`refcast install --system`);
-- the user may write that repository (`access`);
+- its repository is named by its resolved path, as hooks name it: by a link it would be another one, or lie elsewhere;
+- it is known already, or lies where all repositories are covered (`refcast install --system`);
+- the user may write that repository where each of its refs is (`access`);
 - its ids fit: the ledger's tips lead to its old ids, and its new ids to where the refs are now, over what all records
   and intents tell. A gap on one side is let pass where nothing that is told leads from the ledger to the refs: somebody
   moved a ref without a push.
@@ -18,6 +19,7 @@ So nobody announces what they could not have pushed. Who may push can still tell
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -25,8 +27,8 @@ from pathlib import Path
 
 from refcast import sites, spool
 from refcast.errors import StateError
+from refcast.history.access import Account, account, folder_of, may_make_in
 from refcast.ingest import order
-from refcast.ingest.access import Account, account, may_push
 from refcast.ingest.order import Record
 from refcast.model import RefUpdate, printable
 
@@ -37,6 +39,8 @@ turn out to be true, and holds up nobody else's."""
 Step = tuple[str, RefUpdate]
 """A ref's full name, and a move of it."""
 
+Graph = defaultdict[str, set[str]]
+
 
 class Trust:
     """The judgement for one spool. `renew` begins a pass: what was found out of files and groups holds for one."""
@@ -44,7 +48,7 @@ class Trust:
     def __init__(self, spool_dir: Path, look_up: Callable[[int], Account] = account) -> None:
         self._spool = spool_dir
         self._look_up = look_up
-        self._may: dict[tuple[int, str], bool] = {}
+        self._may: dict[tuple[int, str, str], bool] = {}
         with contextlib.suppress(StateError):  # it may be put right before the first pass
             self.renew()
 
@@ -68,16 +72,24 @@ class Trust:
         return uid == 0 or self.is_front_end(uid)
 
     def may_write(self, uid: int, part: spool.Part) -> bool:
-        """Whether a user may write the repository that a record or intent is about."""
+        """Whether a user may write each ref that a record or intent is about."""
         if self.is_trusted(uid):
             return True
-        known = self._may.get((uid, part.repository))
-        if known is None:
-            who = self._accounts.get(uid) or self._accounts.setdefault(uid, self._look_up(uid))
-            place = order.prefix(part)
-            known = may_push(who, part.repository, [place + update.ref for update in part.updates])
-            self._may[uid, part.repository] = known
-        return known
+        place = order.prefix(part)
+        return self.may_move(uid, part.repository, [place + update.ref for update in part.updates])
+
+    def may_move(self, uid: int, repository: str, refs: Iterable[str]) -> bool:
+        """Whether a user may move each of these refs, by their full names."""
+        if self.is_trusted(uid):
+            return True
+        who = self._accounts.get(uid) or self._accounts.setdefault(uid, self._look_up(uid))
+        for folder in {folder_of(ref) for ref in refs} or {"refs/heads"}:
+            known = self._may.get((uid, repository, folder))
+            if known is None:
+                known = self._may[uid, repository, folder] = may_make_in(who, repository, folder)
+            if not known:
+                return False
+        return True
 
     def with_believed_intents(self, entry: spool.Entry, is_known: Callable[[str], bool]) -> spool.Entry:
         """The file without the intents of who may not write the repository: nobody else's push waits for those."""
@@ -101,6 +113,8 @@ class Trust:
         path = part.repository
         if self.is_trusted(uid):
             return ""
+        if os.path.realpath(path) != path:
+            return f"{path} leads elsewhere by a link"
         if not any(path.startswith(root.rstrip("/") + "/") for root in self._roots) and not is_known(path):
             return f"refcast is not installed in {path}; `refcast install` it, if it is yours"
         return "" if self.may_write(uid, part) else f"user {uid} may not write {path}"
@@ -113,7 +127,7 @@ class Trust:
     def against_ids(
         self,
         record: Record,
-        steps: Mapping[str, list[RefUpdate]],
+        steps: Mapping[str, Steps],
         ledger: Mapping[str, str],
         present: Mapping[str, str],
         is_excused: Callable[[str, RefUpdate], bool],
@@ -127,10 +141,11 @@ class Trust:
             return ""
         for ref, update in record.moves():
             was, now = order.tip(ledger, ref, update.old), order.tip(present, ref, update.old)
-            begins, ends = _leads(steps[ref], was, update.old), _leads(steps[ref], update.new, now)
+            ahead, behind = steps[ref].ahead(was), steps[ref].behind(now)
+            begins, ends = update.old in ahead, update.new in behind
             if (begins and ends) or _is_none(ref, was, now):
                 continue
-            if (begins or ends) and not _leads(steps[ref], was, now):
+            if (begins or ends) and now not in ahead:
                 continue
             if not is_excused(ref, update):
                 move = f"{printable(update.ref)} was not moved {update.old[:12]}..{update.new[:12]}"
@@ -141,14 +156,36 @@ class Trust:
         return f"{record.entry.path} {DOUBT}{why}"
 
 
-def steps_of(records: Iterable[Record], intended: Iterable[Step] = ()) -> defaultdict[str, list[RefUpdate]]:
+class Steps:
+    """All moves of one ref that are told of. What was found of them is kept, so all of them are told first."""
+
+    def __init__(self) -> None:
+        self._onward: Graph = defaultdict(set)
+        self._back: Graph = defaultdict(set)
+        self._ahead: dict[str, set[str]] = {}
+        self._behind: dict[str, set[str]] = {}
+
+    def add(self, update: RefUpdate) -> None:
+        self._onward[update.old].add(update.new)
+        self._back[update.new].add(update.old)
+
+    def ahead(self, here: str) -> set[str]:
+        """Where they lead from an id, which is among them."""
+        return self._ahead.get(here) or self._ahead.setdefault(here, _reached(self._onward, here))
+
+    def behind(self, here: str) -> set[str]:
+        """From where they lead to an id, which is among them."""
+        return self._behind.get(here) or self._behind.setdefault(here, _reached(self._back, here))
+
+
+def steps_of(records: Iterable[Record], intended: Iterable[Step] = ()) -> defaultdict[str, Steps]:
     """All moves that are told of, by the full names of their refs."""
-    steps: defaultdict[str, list[RefUpdate]] = defaultdict(list)
+    steps: defaultdict[str, Steps] = defaultdict(Steps)
     for record in records:
         for ref, update in record.moves():
-            steps[ref].append(update)
+            steps[ref].add(update)
     for ref, update in intended:
-        steps[ref].append(update)
+        steps[ref].add(update)
     return steps
 
 
@@ -157,21 +194,14 @@ def is_doubt(reason: str) -> bool:
     return DOUBT in reason
 
 
-def _leads(steps: Iterable[RefUpdate], here: str, there: str) -> bool:
-    if here == there:
-        return True
-    onward: defaultdict[str, set[str]] = defaultdict(set)
-    for step in steps:
-        onward[step.old].add(step.new)
+def _reached(steps: Graph, here: str) -> set[str]:
     seen = {here}
     ahead = [here]
     while ahead:
-        for found in onward[ahead.pop()] - seen:
-            if found == there:
-                return True
-            seen.add(found)
-            ahead.append(found)
-    return False
+        found = steps.get(ahead.pop(), set()) - seen
+        seen |= found
+        ahead += found
+    return seen
 
 
 def _is_none(ref: str, was: str, now: str) -> bool:

@@ -1,7 +1,7 @@
 """Doing something as the owner of a state directory, where root installs for that user.
 
-Owns the change of the effective user and back. What root did itself in a directory of somebody else's could be led
-astray by a link there, and what it made could not be used by its owner.
+Owns the change of the effective user and back, also for programs that are started meanwhile. What root did itself in a
+directory of somebody else's could be led astray by a link there, and what it made could not be used by its owner.
 """
 
 from __future__ import annotations
@@ -10,6 +10,22 @@ import contextlib
 import os
 import pwd
 from collections.abc import Iterator
+from typing import TypedDict
+
+
+class Identity(TypedDict, total=False):
+    user: int
+    group: int
+
+
+def identity() -> Identity:
+    """How `subprocess` is to start a program so that it is wholly the user that this process acts as.
+
+    Else it would be root as well, by its real user, and what a repository's owner has it do could become root again.
+    Its groups are that user's already."""
+    if os.geteuid() == os.getuid() and os.getegid() == os.getgid():
+        return {}
+    return {"user": os.geteuid(), "group": os.getegid()}
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from pathlib import Path
 from refcast import settings
 from refcast.errors import BadInput, RepositoryError
 from refcast.install import rc as rcs
+from refcast.install.acting import identity
 from refcast.install.hooks import KEPT, Trouble, is_ours, keep, place_hook, take_away
 from refcast.install.repository import (
     OPTION,
@@ -202,7 +203,10 @@ def _is_tracked(site: Site, path: Path) -> bool:
     repository = Path(site.repositories) / "gitolite-admin.git"
     below = str(path.relative_to(site.admin))
     words = ("git", "-C", str(repository), "cat-file", "-e", f"HEAD:{below}")
-    return subprocess.run(words, capture_output=True, env=environment_of(site.home), check=False).returncode == 0
+    return (
+        subprocess.run(words, capture_output=True, env=environment_of(site.home), check=False, **identity()).returncode
+        == 0
+    )
 
 
 def _has_kept(hooks: Path, name: str) -> bool:

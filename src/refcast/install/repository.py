@@ -14,6 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refcast.errors import BadInput, RepositoryError
+from refcast.history import guard
+from refcast.install.acting import identity
+
+GIT_SECONDS = 30
+"""git answers in milliseconds, unless somebody has put a pipe where it reads a file."""
+
+CONFIG_BYTES = 1024 * 1024
+"""Of a larger configuration git is asked."""
 
 OPTION = "receive.advertisePushOptions"
 OPTION_REMARK = b"# refcast: `refcast uninstall` takes this away again\n"
@@ -81,12 +89,11 @@ def git_version() -> str:
 def takes_push_options(repository: Path) -> bool:
     """Whether git takes `git push -o`, whoever pushes: by the configuration of the repository, or else of the machine.
     Raises RepositoryError."""
-    with contextlib.suppress(OSError):
-        # The usual case, for which no process is needed.
-        config = (repository / "config").read_bytes()
-        lines = OPTION_REMARK + b"".join(OPTION_LINES)
-        if config.endswith(lines) and b"include" not in config.lower():
-            return True
+    # The usual case, for which no process is needed.
+    config = guard.read(str(repository / "config"), CONFIG_BYTES) or b""
+    lines = OPTION_REMARK + b"".join(OPTION_LINES)
+    if config.endswith(lines) and b"include" not in config.lower():
+        return True
     # What stands in the ~/.gitconfig of the present user counts for nobody else.
     return _option(repository, Path("/nonexistent")) == "true\n"
 
@@ -190,7 +197,13 @@ def _git(directory: Path, *words: str, home: Path | None = None) -> str:
             capture_output=True,
             env=environment,
             check=False,
+            timeout=GIT_SECONDS,
+            **identity(),
         )
+    except subprocess.TimeoutExpired:
+        raise RepositoryError(
+            f"git has not read {directory} within {GIT_SECONDS} s: look for a pipe in the place of one of its files"
+        ) from None
     except FileNotFoundError as error:
         raise RepositoryError("there is no git here: install it (apt install git)") from error
     if done.returncode != 0:

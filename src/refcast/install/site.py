@@ -14,6 +14,7 @@ from pathlib import Path
 
 from refcast import settings
 from refcast.errors import BadInput, RepositoryError
+from refcast.install.acting import identity
 from refcast.install.hooks import Trouble, hook_problems, is_ours, kept_hook
 from refcast.install.repository import user_takes_push_options
 
@@ -182,7 +183,7 @@ def run_gitolite(home: Path, *words: str, quiet: bool = False) -> str:
     command = shutil.which("gitolite", path=environment["PATH"])
     if command is None:
         raise BadInput(f"there is no command gitolite in PATH nor in {home}/bin: add its directory to PATH")
-    done = subprocess.run([command, *words], capture_output=True, env=environment, cwd=home, check=False)
+    done = subprocess.run([command, *words], capture_output=True, env=environment, cwd=home, check=False, **identity())
     # `query-rc` of a variable that is not set ends with 1 and says nothing.
     if done.returncode and not (quiet and not done.stderr):
         said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]

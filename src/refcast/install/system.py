@@ -16,6 +16,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from refcast.errors import BadInput, RepositoryError
+from refcast.install.acting import identity
 from refcast.install.hooks import INTENTS, KEPT, MARK, Trouble, is_ours, render
 from refcast.install.receiving import is_receiving
 from refcast.install.repository import MADE_REMARK, OPTION, edit, find, place
@@ -77,7 +78,7 @@ class System:
         environment = {**os.environ, "GIT_EDITOR": "echo", "GIT_CONFIG_NOSYSTEM": "1"}
         words = ("git", "config", "--system", "--edit")
         try:
-            done = subprocess.run(words, capture_output=True, env=environment, cwd="/", check=True)
+            done = subprocess.run(words, capture_output=True, env=environment, cwd="/", check=True, **identity())
         except FileNotFoundError as error:
             raise RepositoryError("there is no git here: install it (apt install git)") from error
         except subprocess.CalledProcessError as error:
@@ -254,7 +255,9 @@ class System:
         if not self.config.exists():
             return ""
         command = ["git", "config", "--file", str(self.config), "--includes", *words]
-        return os.fsdecode(subprocess.run(command, capture_output=True, cwd="/", check=False).stdout).strip()
+        return os.fsdecode(
+            subprocess.run(command, capture_output=True, cwd="/", check=False, **identity()).stdout
+        ).strip()
 
 
 def covers(hooks: Path) -> bool:

@@ -88,7 +88,8 @@ facts and push options besides. Nor do so many pushes share a process id and a s
 _HEAD = re.compile(r"refcast ([0-9]{1,9}) (intent|push)\Z")
 _ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-_FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f]")
+_FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|\.\Z")
+"""What git has in the name of no ref (git-check-ref-format(1)), and so nowhere below `refs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +342,7 @@ def _intent(path: Path, fields: list[tuple[str, str]]) -> Part:
             for line in _lines(value)
             if line
         ),
-        facts=_facts(fields),
+        facts=_facts(path, fields),
     )
 
 
@@ -355,7 +356,7 @@ def _record(path: Path, fields: list[tuple[str, str]]) -> Part:
         updates=tuple(_update(path, line) for line in _lines(lines)),
         id=record_id,
         options=tuple(value for name, value in fields if name == "option"),
-        facts=_facts(fields),
+        facts=_facts(path, fields),
     )
 
 
@@ -369,23 +370,43 @@ def _lines(text: str) -> Iterator[str]:
         begin = end + 1
 
 
-def _facts(fields: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in fields if name.isupper())
+def _facts(path: Path, fields: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    facts = tuple((name, value) for name, value in fields if name.isupper())
+    for name, value in facts:
+        # git passes over empty parts of it (gitnamespaces(7)).
+        if name == "GIT_NAMESPACE" and not all(_can_be(part) for part in value.split("/") if part):
+            raise RecordError(f"{path}: {value[:120]!r} is not a namespace that git can have")
+    return facts
 
 
 def _one(path: Path, fields: list[tuple[str, str]], wanted: str) -> str:
     values = [value for name, value in fields if name == wanted]
     if len(values) != 1 or (wanted == "repository" and not values[0].startswith("/")):
         raise RecordError(f"{path}: a record needs exactly one {wanted}, this one has {len(values)}")
+    # Hooks write where they are, resolved. The same place by another name would be another repository.
+    if wanted == "repository" and (values[0].startswith("//") or os.path.normpath(values[0]) != values[0]):
+        raise RecordError(f"{path}: {values[0][:120]!r} is not a path that a hook writes")
     return values[0]
 
 
 def _update(path: Path, line: str) -> RefUpdate:
     old, _, rest = line.partition(" ")
     new, _, ref = rest.partition(" ")
-    if not (_ID.match(old) and _ID.match(new) and ref.startswith("refs/")) or _FORBIDDEN_IN_REF.search(ref):
+    if not (_ID.match(old) and _ID.match(new) and ref.startswith("refs/") and _can_be(ref)):
         raise RecordError(f"{path}: {line[:120]!r} is not a ref update (old id, new id, ref)")
     return RefUpdate(old, new, ref)
+
+
+def _can_be(name: str) -> bool:
+    """Whether git can have a ref of this name, or of one below it. A record of another would lead who looks for its
+    place out of the repository, or to none."""
+    return not _FORBIDDEN_IN_REF.search(name) and all(
+        part
+        and not part.startswith(".")
+        and not part.endswith(".lock")
+        and len(part.encode("utf-8", "surrogateescape")) <= 255
+        for part in name.split("/")
+    )
 
 
 def remove(path: Path) -> None:

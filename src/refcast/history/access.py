@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-WRITE, ENTER = 2, 1
+READ, WRITE, ENTER = 4, 2, 1
 ACL = "system.posix_acl_access"
 
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
@@ -35,19 +36,34 @@ def account(uid: int) -> Account:
 
 
 def may_push(who: Account, repository: str, refs: Iterable[str]) -> bool:
-    """Whether an account may move refs of a repository: reach it, and make files where git makes its locks.
+    """Whether an account may move each of these refs of a repository; without any, whether it may make branches.
 
-    True also where the repository cannot be looked at: that is for whoever opens it to say."""
+    The refs are names that git can have."""
+    folders = {folder_of(ref) for ref in refs} or {"refs/heads"}
+    return all(may_make_in(who, repository, folder) for folder in folders)
+
+
+def folder_of(ref: str) -> str:
+    return ref.rpartition("/")[0]
+
+
+def may_make_in(who: Account, repository: str, folder: str) -> bool:
+    """Whether an account may reach a repository, and make files where git makes the locks of the refs in a `folder`.
+
+    True also where the repository itself is not there, or closed to us: that is for whoever opens it to say."""
     path = Path(repository)
+    try:
+        path.stat()
+    except (FileNotFoundError, PermissionError):
+        return True
+    except OSError:
+        return False
     try:
         if not all(may(who, above, ENTER) for above in (*path.parents, path)):
             return False
-        if any(_may_change(who, path / name) for name in ("refs", "refs/heads", "refs/tags")):
-            return True
-        # Directories within can have been given to somebody alone.
-        return any(_may_change(who, nearest) for nearest in {_nearest(path, ref) for ref in refs})
+        return may(who, _nearest(path, folder), WRITE | ENTER)
     except OSError:
-        return True
+        return False
 
 
 def may(who: Account, path: Path, wanted: int) -> bool:
@@ -79,16 +95,22 @@ def _has(rights: int, wanted: int) -> bool:
     return rights & wanted == wanted
 
 
-def _may_change(who: Account, directory: Path) -> bool:
-    return directory.is_dir() and may(who, directory, WRITE | ENTER)
+def _nearest(repository: Path, folder: str) -> Path:
+    """The directory that git makes the locks in, or makes their directory in. Never outside of `refs`: no link counts.
 
-
-def _nearest(repository: Path, ref: str) -> Path:
-    """The directory that git makes the lock of a ref in, or below."""
-    directory = (repository / ref).parent
-    while not directory.is_dir() and directory != repository / "refs":
-        directory = directory.parent
-    return directory
+    Raises OSError without one."""
+    first, *others = folder.split("/")
+    nearest = repository / first
+    if first != "refs" or ".." in others or not stat.S_ISDIR(nearest.lstat().st_mode):
+        raise NotADirectoryError(folder)
+    for name in others:
+        try:
+            if not stat.S_ISDIR((nearest / name).lstat().st_mode):
+                break
+        except FileNotFoundError:
+            break
+        nearest /= name
+    return nearest
 
 
 def _acl(path: Path) -> list[tuple[int, int, int]] | None:
