@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -61,7 +62,8 @@ class Haul:
 
     def run(self, *words: str, **environment: str) -> None:
         """The same in a process of its own, for commands that log or start a worker."""
-        done = self.server.refcast(*words, check=False, **environment)
+        program = (sys.executable, "-m", "refcast", "--state", self.server.state)
+        done = self.server.run(*program, *words, check=False, more=environment)
         self.keep(" ".join(words), (done.stdout + done.stderr).encode("utf-8", "surrogateescape"))
         self.gathered.called.add(command(words))
 

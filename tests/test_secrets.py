@@ -389,11 +389,11 @@ def test_the_process_list_was_read_while_workers_ran(haul: Gathered) -> None:
 
 
 def test_the_page_has_backups_made_as_private_as_the_store() -> None:
-    page = (DOCS / "operation.md").read_text().split("## Backup\n")[1].split("\n## ")[0]
-    for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL):
-        for line in re.findall(r"(?m)^.*\.backup.*$", block):
-            assert f"umask 077\n{line}" in block
-        assert not re.search(r"(?m)^cp (?!-a |-p )", block)
+    page = (DOCS / "upgrading.md").read_text().split("## Backup\n")[1].split("\n## ")[0]
+    (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    directory, copy = block.splitlines()
+    assert re.match(r"install -d -o git -m 700 (\S+)$", directory)
+    assert re.match(r"sudo -u git refcast backup /\S+-\$\(date \+%F\)\.db$", copy)
 
 
 def test_every_file_has_the_mode_that_the_page_says(haul: Gathered) -> None:
@@ -410,9 +410,10 @@ def test_every_file_has_the_mode_that_the_page_says(haul: Gathered) -> None:
         "notice",
         "answers/",
         "answers/bound",
+        "site.json",
     }
     for name, mode in haul.modes.items():
         said = name.replace(f"spool/{os.getuid()}", "spool/<uid>")
-        said = "spool/<uid>/*.push" if said.startswith("spool/<uid>/") else said
+        said = "spool/<uid>/*.push" if said.endswith(".push") else said
         expected = {int(m, 8) for n, m in named if n.rstrip("/") == said} or {0o600, 0o700}
         assert mode in expected, f"{name} {mode:o}"
