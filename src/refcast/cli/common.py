@@ -55,6 +55,8 @@ class App:
 
 pass_app = click.make_pass_decorator(App)
 
+NO_ENDPOINT = "no endpoint yet: add one with `refcast endpoint add NAME URL`"
+
 
 class Group(click.Group):
     """Turns refcast's errors into one line and an exit code."""

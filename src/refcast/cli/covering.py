@@ -12,7 +12,7 @@ import click
 
 from refcast import install as installing
 from refcast import sites
-from refcast.cli.common import App, safe, show_json
+from refcast.cli.common import NO_ENDPOINT, App, safe, show_json
 from refcast.errors import BadInput, RepositoryError, StateError
 from refcast.install.acting import acting_as
 from refcast.install.system import System, covers
@@ -55,7 +55,7 @@ def install_system(app: App, roots: tuple[Path, ...], intent: str | None, as_jso
     for line in [*left, *(one.line for one in installing.group.problems(app.state))]:
         click.echo(f"! {safe(line)}")
     if none:
-        click.echo("no endpoint yet: add one with `refcast endpoint add NAME URL`")
+        click.echo(NO_ENDPOINT)
     return refused
 
 

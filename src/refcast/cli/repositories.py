@@ -11,7 +11,7 @@ import click
 
 from refcast import install as installing
 from refcast.cli import covering
-from refcast.cli.common import App, json_option, pass_app, safe, say, show_json
+from refcast.cli.common import NO_ENDPOINT, App, json_option, pass_app, safe, say, show_json
 from refcast.errors import BadInput, RepositoryError, StateError
 from refcast.store import FILE
 
@@ -24,8 +24,6 @@ ALL = click.option(
     type=click.Path(path_type=Path),
     help="Every bare one below ROOT; again for more.",
 )
-
-NO_ENDPOINT = "no endpoint yet: add one with `refcast endpoint add NAME URL`"
 
 
 @click.command()
