@@ -16,9 +16,9 @@ from repositories import row
 from waiting import Receiver, add, fill, working
 
 from refcast import install
+from refcast.presence import running
 from refcast.store import Store
 from refcast.transport import Transport
-from refcast.worker import running
 
 HEALTHY = 5
 DEAD = 50

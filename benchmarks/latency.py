@@ -22,7 +22,7 @@ from statistics import median
 from push import bare, fsync_ms, history, running
 from repositories import ENVIRONMENT, git, load, row
 
-from refcast import install, worker
+from refcast import install, presence
 from refcast.model import Endpoint
 from refcast.store import Store
 
@@ -48,12 +48,12 @@ def stop_worker(state: Path) -> None:
     """End the worker that a hook has started, and wait until it has gone."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
-        if (pid := worker.running(state)) is not None:
+        if (pid := presence.running(state)) is not None:
             os.kill(pid, signal.SIGTERM)
         try:
-            with worker.lock(state):
+            with presence.Lock(state):
                 return
-        except worker.AlreadyRunning:
+        except presence.AlreadyRunning:
             time.sleep(0.02)
     raise SystemExit("the worker does not end")
 

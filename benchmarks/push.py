@@ -26,7 +26,7 @@ from statistics import median
 
 from repositories import ENVIRONMENT, commit, file, git, load, row
 
-from refcast import install, spool, worker
+from refcast import install, presence, spool
 from refcast.model import Endpoint
 from refcast.store import Store
 
@@ -94,7 +94,7 @@ def running(state: Path) -> Iterator[Callable[[], None]]:
 
             def settle() -> None:
                 deadline = time.monotonic() + WAIT_SECONDS
-                while worker.running(state) is None or spool.files(state / "spool") or store.lanes.is_pending():
+                while presence.running(state) is None or spool.files(state / "spool") or store.lanes.is_pending():
                     if time.monotonic() > deadline or process.poll() is not None:
                         raise SystemExit("the worker does not get done")
                     time.sleep(0.01)

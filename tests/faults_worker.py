@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import faults
-from refcast import worker
+from refcast import presence, worker
 from refcast.deliver import Deliver
 from refcast.ingest import Ingest
 from refcast.settings import Settings
@@ -71,7 +71,7 @@ class Stages:
 
     def deliver(self) -> bool:
         left = iter(range(TRIES))
-        with Store.open(self._state) as store, worker.lock(self._state):
+        with Store.open(self._state) as store, presence.Lock(self._state):
             store.lanes.release_all()
             one = Deliver(store, Transport(), self._clock, lambda: 0.0, lambda: next(left, None) is not None).one
             while one():

@@ -23,7 +23,7 @@ import pytest
 from click.testing import CliRunner
 
 from hard import environment
-from refcast import install, spool, worker
+from refcast import install, presence, spool
 from refcast.cli import main
 from refcast.store import Store
 
@@ -214,7 +214,7 @@ def need(there: bool, what: str) -> None:
 def pose_as_worker(state: Path) -> None:
     """Make hooks believe that a worker runs: this process."""
     pid = os.getpid()
-    (state / worker.PID_FILE).write_text(f"{pid} {spool.start_time(pid)}\n")
+    (state / presence.PID_FILE).write_text(f"{pid} {spool.start_time(pid)}\n")
 
 
 def workers(state: Path) -> Iterator[int]:

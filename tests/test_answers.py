@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from receiver import Answer, Receiver
-from refcast import answers, retry, spool, worker
+from refcast import answers, presence, retry, spool
 from refcast.answers import Answers
 from refcast.deliver import Deliver
 from refcast.ingest import Ingest
@@ -59,7 +59,7 @@ def server(cold: Server) -> Server:
 def warm_up(server: Server) -> None:
     """Have a worker run, whose start may take longer than a pusher is to wait; it is done with what it was told."""
     server.push("main:refs/heads/warm")
-    server.wait_until(lambda: worker.running(server.state) is not None and not spool.files(server.state / "spool"))
+    server.wait_until(lambda: presence.running(server.state) is not None and not spool.files(server.state / "spool"))
 
 
 def endpoint(server: Server, url: str, name: str = "deploy", seconds: float = answers.LONGEST, **more: Any) -> None:

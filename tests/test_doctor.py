@@ -25,7 +25,7 @@ from click.testing import CliRunner, Result
 from certificates import Authority
 from certificates import server as tls_server
 from receiver import Receiver
-from refcast import doctor, spool, worker
+from refcast import doctor, presence, spool
 from refcast.cli import main
 from refcast.doctor.problem import shell
 from refcast.store import FILE, Store
@@ -94,7 +94,7 @@ class House(Server):
         pose_as_worker(self.state)
         self.commit("one")
         self.push(*(words or ("main",)))
-        (self.state / worker.PID_FILE).unlink()
+        (self.state / presence.PID_FILE).unlink()
         self.run_in("worker", "--drain", code=-1)
 
     def finish(self, state: str) -> None:
@@ -239,19 +239,19 @@ def aside_and_gone(house: House) -> None:
 
 def older_worker(house: House) -> None:
     house.refcast("worker", "--background")
-    house.wait_until(lambda: bool(worker.version(house.state)))
+    house.wait_until(lambda: bool(presence.version(house.state)))
     (house.state / "worker.lock").write_text("0.0.1")
 
 
 def killed_worker(house: House) -> None:
-    (house.state / worker.PID_FILE).write_text("99999999 1\n")
+    (house.state / presence.PID_FILE).write_text("99999999 1\n")
 
 
 def waits(house: House) -> None:
     pose_as_worker(house.state)
     house.commit("one")
     house.push("main")
-    (house.state / worker.PID_FILE).unlink()
+    (house.state / presence.PID_FILE).unlink()
 
 
 def hook(name: str = "update") -> Callable[[House], Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from refcast import spool, worker
+from refcast import presence, spool
 from refcast.errors import RecordError
 from refcast.spool import boxes
 from servers import SHELLS, ZERO, Server, end, need, public_directory, wait_for_end, workers
@@ -88,14 +88,14 @@ class TestOneClearLine:
         assert "NOT announced" in self.one(server)
 
     def test_python_is_gone(self, server: Server) -> None:
-        (server.state / worker.PID_FILE).unlink()
+        (server.state / presence.PID_FILE).unlink()
         server.set_in_hooks("python", "/nonexistent/python")
         line = self.one(server)
         assert line.startswith("refcast: this push is recorded, but the worker cannot start: /nonexistent/python or ")
         assert len(server.record().updates) == 1
 
     def test_the_package_is_gone(self, server: Server) -> None:
-        (server.state / worker.PID_FILE).unlink()
+        (server.state / presence.PID_FILE).unlink()
         server.set_in_hooks("package", "/nonexistent/refcast")
         assert self.one(server).endswith("/nonexistent/refcast is gone; install refcast again")
 
@@ -303,23 +303,23 @@ class TestWorker:
     def test_one_that_hangs_delays_nobody(self, server: Server) -> None:
         with subprocess.Popen(["sleep", "600"]) as hung:
             hung.send_signal(signal.SIGSTOP)
-            (server.state / worker.PID_FILE).write_text(f"{hung.pid} {spool.start_time(hung.pid)}\n")
+            (server.state / presence.PID_FILE).write_text(f"{hung.pid} {spool.start_time(hung.pid)}\n")
             assert said(server.push("main")) == []
             hung.kill()
         assert len(server.record().updates) == 1
 
     @pytest.mark.parametrize("left", ["", "\n", "99999999 1\n", "{pid} 1\n", "{pid}\n", "no worker\n", None])
     def test_what_a_dead_one_left_behind_does_not_pass_for_one(self, server: Server, left: str | None) -> None:
-        (server.state / worker.PID_FILE).unlink()
+        (server.state / presence.PID_FILE).unlink()
         if left is not None:
-            (server.state / worker.PID_FILE).write_text(left.format(pid=os.getpid()))
+            (server.state / presence.PID_FILE).write_text(left.format(pid=os.getpid()))
         assert self.started(server) is not None
 
     def test_one_that_runs_is_not_started_again(self, server: Server) -> None:
         assert self.started(server) is None
 
     def test_the_command_and_its_environment(self, server: Server) -> None:
-        (server.state / worker.PID_FILE).unlink()
+        (server.state / presence.PID_FILE).unlink()
         told = self.started(server)
         assert told is not None
         arguments, where, environment = told.split("|")
@@ -336,7 +336,7 @@ class TestWorker:
         done = server.root / "done"
         with stub(server, "env", f"touch '{done}'; exec /usr/bin/env \"$@\"") as path:
             assert said(server.push("main", more={"PATH": path})) == []
-        if worker.running(server.state):
+        if presence.running(server.state):
             assert not done.exists()
             return None
         server.wait_until(told.exists)
@@ -344,12 +344,12 @@ class TestWorker:
 
     def test_it_lets_go_of_the_push(self, server: Server) -> None:
         """The hook's output ends although the worker goes on; nothing of the push is left in it."""
-        (server.state / worker.PID_FILE).unlink()
+        (server.state / presence.PID_FILE).unlink()
         with start(server, GIT_DIR=".", GIT_QUARANTINE_PATH="x") as hook:
             out, err = hook.communicate(LINE, timeout=60)
         assert (hook.returncode, out, err) == (0, b"", b"")
-        server.wait_until(lambda: worker.running(server.state) is not None)
-        pid = worker.running(server.state)
+        server.wait_until(lambda: presence.running(server.state) is not None)
+        pid = presence.running(server.state)
         assert pid is not None
         assert pid in workers(server.state)
         process = Path(f"/proc/{pid}")
@@ -423,13 +423,13 @@ class TestUsers:
         assert spool.read(theirs) == entries[ANN]
 
     def test_only_the_owner_starts_a_worker(self, public: Server) -> None:
-        (public.state / worker.PID_FILE).unlink()
+        (public.state / presence.PID_FILE).unlink()
         (line,) = self.push(public, ANN, "main:ann")
         assert "this push is recorded, but no worker runs" in line
         assert len(public.record().updates) == 1
         assert list(workers(public.state)) == []
-        (public.state / worker.PID_FILE).write_text("99999999 1\n")  # one that was killed: it will be back
-        (public.state / worker.PID_FILE).chmod(0o644)
+        (public.state / presence.PID_FILE).write_text("99999999 1\n")  # one that was killed: it will be back
+        (public.state / presence.PID_FILE).chmod(0o644)
         assert self.push(public, ANN, "main:ann-2") == []
 
     @pytest.mark.parametrize("how", ["mkdir -m 777", "ln -s ../.."])

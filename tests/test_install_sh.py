@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from receiver import Receiver
-from refcast import worker
+from refcast import presence
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "install.sh"
@@ -75,7 +75,7 @@ def commit_and_push(bare_repository: Path, user: str | None = None) -> None:
 def wait_for_worker(state: Path, *, other_than: int | None) -> int | None:
     """The pid of the worker, once it is another; None if `other_than` is not None and no worker runs any more."""
     deadline = time.monotonic() + WAIT_SECONDS
-    while (pid := worker.running(state)) == other_than:
+    while (pid := presence.running(state)) == other_than:
         assert time.monotonic() < deadline, "the worker did not change"
         time.sleep(0.02)
     return pid
@@ -104,7 +104,7 @@ class Place:
 
     def close(self) -> None:
         for state in self._states:
-            if pid := worker.running(state):
+            if pid := presence.running(state):
                 os.kill(pid, signal.SIGTERM)
                 wait_for_worker(state, other_than=pid)
         shutil.rmtree(self.root)
@@ -192,7 +192,7 @@ class TestInstalling:
         assert one.json()["user_name"] == "nobody"
         nobody = pwd.getpwnam("nobody").pw_uid
         assert {path.lstat().st_uid for path in [state, *state.rglob("*")]} == {nobody}
-        pid = worker.running(state)
+        pid = presence.running(state)
         assert pid is not None
         assert Path(f"/proc/{pid}").stat().st_uid == nobody
 
@@ -212,7 +212,7 @@ class TestInstalling:
         receiver.answer = lambda _: 500  # so that something waits, and the worker does not leave
         commit_and_push(repository)
         receiver.wait_for(1)
-        old = worker.running(state)
+        old = presence.running(state)
         assert old is not None
         receiver.answer = lambda _: 200
         script = newer_checkout(place.root / "newer") / "install.sh"

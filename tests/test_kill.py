@@ -19,8 +19,8 @@ import pytest
 from hard import environment, git
 from receiver import Received, Receiver
 from refcast.ingest import BATCH_EVENTS
+from refcast.presence import running
 from refcast.store import Store
-from refcast.worker import running
 from servers import wait_for_end
 from spooled import LETTERS, World
 

@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"model", "errors", "__init__"},
     {"retry", "signing", "urls", "networks", "filters", "links", "people", "dialects"},
     {"settings", "spool", "history", "store", "transport", "notify", "repository_endpoints", "sites"},
-    {"answers", "ingest", "deliver", "worker", "install", "service", "doctor"},
+    {"answers", "presence", "ingest", "deliver", "worker", "install", "service", "doctor"},
     {"cli", "demo", "__main__"},
 ]
 """From the words up to the entries. A room imports from floors below its own only; the process and

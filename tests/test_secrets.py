@@ -20,7 +20,7 @@ import refcast
 from haul import COMMANDS, Gathered, Haul, Processes, command
 from once import once
 from planted import Echo, core, forms, found, secret
-from refcast import worker
+from refcast import presence
 from refcast.store import FILE
 from servers import Server, workers
 
@@ -287,7 +287,7 @@ def every_command(haul: Haul, endpoints: list[str]) -> None:
     ]
     for words in waking:
         haul.run(*words, NEW=secret("header"))
-    haul.server.wait_until(lambda: worker.running(haul.server.state) is not None)
+    haul.server.wait_until(lambda: presence.running(haul.server.state) is not None)
     for words in calls:
         haul.call(*words)
         if any("--json" in one.opts for one in COMMANDS[command(tuple(words))].params):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from refcast import spool, worker
+from refcast import presence, spool
 from refcast.model import Endpoint
 from refcast.store import FILE, Store
 from servers import ZERO, Server, end, workers
@@ -269,7 +269,7 @@ def running_worker(server: Server) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        server.wait_until(lambda: worker.running(server.state) == process.pid)
+        server.wait_until(lambda: presence.running(server.state) == process.pid)
         yield
     finally:
         process.terminate()

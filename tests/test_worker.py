@@ -20,14 +20,15 @@ from typing import Any
 import pytest
 
 from receiver import Received, Receiver
-from refcast import ingest, worker
+from refcast import ingest, presence, worker
 from refcast.errors import RefcastError, StateError
 from refcast.ingest import Ingest, sweep
+from refcast.presence import AlreadyRunning, running
 from refcast.settings import Settings
 from refcast.store import FILE, Store
 from refcast.store.lanes import Lanes
 from refcast.transport import Transport
-from refcast.worker import AlreadyRunning, Worker, lock, presence, refresh_notice, running
+from refcast.worker import Worker, refresh_notice
 from refcast.worker.pools import Pool
 from spooled import NOON, Clock, World
 
@@ -243,7 +244,7 @@ class TestOnDemand:
             one.wait_for_end()
         assert len(receiver.book) == 1
         assert running(world.state) is None
-        assert not (world.state / worker.PID_FILE).exists()
+        assert not (world.state / presence.PID_FILE).exists()
 
     def test_stays_while_anything_is_pending(
         self, world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
@@ -814,36 +815,6 @@ class TestClockSetBack:
             assert world.store.lanes.next_due(after=0) == due
             world.clock.now += 16  # times are rounded to microseconds
             receiver.wait_for(2)
-
-
-class TestLock:
-    def test_one_at_a_time(self, tmp_path: Path) -> None:
-        with lock(tmp_path):
-            assert running(tmp_path) == os.getpid()
-            with pytest.raises(AlreadyRunning), lock(tmp_path):
-                pass
-            assert running(tmp_path) == os.getpid()
-        assert running(tmp_path) is None
-        with lock(tmp_path):
-            pass
-
-    def test_no_directory(self, tmp_path: Path) -> None:
-        with pytest.raises(StateError, match="No such file or directory; run this as its owner"), lock(tmp_path / "x"):
-            pass
-
-    @pytest.mark.parametrize("text", ["", "x", "1 2 3", "x 1", "OWN 1", "99999999 1", "\xff", "-1 -1"])
-    def test_a_pid_file_that_says_nothing(self, tmp_path: Path, text: str) -> None:
-        (tmp_path / worker.PID_FILE).write_text(text.replace("OWN", str(os.getpid())), "latin-1")
-        assert running(tmp_path) is None
-
-    def test_hooks_of_other_users_may_read_it(self, tmp_path: Path) -> None:
-        before = os.umask(0o077)
-        try:
-            with lock(tmp_path):
-                assert (tmp_path / worker.PID_FILE).stat().st_mode & 0o777 == 0o644
-                assert (tmp_path / "worker.lock").stat().st_mode & 0o777 == 0o600
-        finally:
-            os.umask(before)
 
 
 class TestNotice:

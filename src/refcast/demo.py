@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from refcast import dialects, install, worker
+from refcast import dialects, install, presence
 from refcast.errors import RefcastError
 from refcast.model import Endpoint
 from refcast.store import Store
@@ -88,12 +88,12 @@ def _show_arrivals(
 
 
 def _stop_worker(state: Path) -> None:
-    pid = worker.running(state)
+    pid = presence.running(state)
     if pid is None:
         return
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + WAIT_SECONDS
-    while worker.running(state) == pid and time.monotonic() < deadline:
+    while presence.running(state) == pid and time.monotonic() < deadline:
         time.sleep(0.02)
 
 

@@ -27,6 +27,15 @@ def owner_of(state: Path) -> int:
         ) from error
 
 
+def check_owner(state: Path) -> None:
+    """Raise StateError unless `state` is a directory of the present user: files of another would lock its owner out."""
+    owner = owner_of(state)
+    if owner != os.geteuid():
+        raise StateError(
+            f"the state directory {state} belongs to user {owner}: run this as that user (sudo -u '#{owner}')"
+        )
+
+
 def front_ends(state: Path) -> frozenset[int]:
     """The users whose word on who has pushed is believed, besides the owner of the state directory."""
     return frozenset(uid for uid in _read(state).get("front_ends", []) if isinstance(uid, int))

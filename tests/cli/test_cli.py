@@ -207,9 +207,9 @@ class TestDelivery:
         environment |= dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "a@b")
         work = tmp_path / "work"
         # The hook would start a worker of its own: the lock makes it leave.
-        from refcast.worker import lock
+        from refcast.presence import Lock
 
-        with lock(state):
+        with Lock(state):
             for words in (
                 ["init", "-q", "-b", "main", str(work)],
                 ["-C", str(work), "commit", "-q", "--allow-empty", "-m", "one"],

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 import refcast
 from commandline import Run, make_bare
-from refcast import spool, worker
+from refcast import presence, spool
 from refcast.store import FILE, Store, schema
 from refcast.store.retention import Figures
 
@@ -84,11 +84,11 @@ class TestFacts:
 
     def test_the_worker_that_runs(self, run: Run, store: Store, state: Path) -> None:
         before = time.time()
-        with worker.lock(state):
+        with presence.Lock(state):
             found = facts(run, 0)["worker"]
             assert found["pid"] == os.getpid()
             assert found["version"] == refcast.__version__
-            assert abs(worker.since(state) or 0 - before) > 0
+            assert abs(presence.since(state) or 0 - before) > 0
             assert f"pid {os.getpid()}, version {refcast.__version__}" in run("status").stdout
             (state / "worker.lock").write_text("0.0.1")
             (need,) = facts(run)["needs_a_person"]

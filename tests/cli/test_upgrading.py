@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from receiver import Receiver
-from refcast import worker
+from refcast import presence
 from servers import Server
 
 
@@ -65,10 +65,10 @@ class TestUpgrade:
             server.commit("one")
             server.push("main")
             receiver.wait_for(1)
-            server.wait_until(lambda: worker.running(server.state) is not None)
-            old = worker.running(server.state)
+            server.wait_until(lambda: presence.running(server.state) is not None)
+            old = presence.running(server.state)
             assert "the worker was restarted\n" in server.refcast("upgrade").stdout
-            server.wait_until(lambda: worker.running(server.state) not in (None, old))
+            server.wait_until(lambda: presence.running(server.state) not in (None, old))
 
 
 class TestBackup:
@@ -86,7 +86,7 @@ class TestBackup:
         server.refcast("backup", str(server.root / "copy.db"))
         server.commit("one")
         server.push("main")
-        server.wait_until(lambda: worker.running(server.state) is not None)
+        server.wait_until(lambda: presence.running(server.state) is not None)
         server.refcast("restore", str(server.root / "copy.db"))
         assert server.deliveries() == []
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from refcast.errors import BadInput, StateError
+from refcast.presence import Lock
 from refcast.store import FILE, Store, schema
 from refcast.store.backup import back_up, restore
-from refcast.worker import lock
 
 
 def repositories(state: Path) -> list[str]:
@@ -90,7 +90,7 @@ class TestRestoring:
         assert repositories(tmp_path / "new") == ["/a.git"]
 
     def test_not_while_a_worker_runs(self, tmp_path: Path, copy: Path) -> None:
-        with lock(tmp_path), pytest.raises(StateError, match="worker"):
+        with Lock(tmp_path), pytest.raises(StateError, match="worker"):
             restore(copy, tmp_path / FILE)
         assert repositories(tmp_path) == ["/a.git", "/b.git"]
 
@@ -164,7 +164,7 @@ class TestOlderAndNewer:
         later = schema.VERSION + 1
         monkeypatch.setattr(schema, "VERSION", later)
         monkeypatch.setitem(steps(), later - 1, ("CREATE TABLE later (id INTEGER)",))
-        with lock(tmp_path):
+        with Lock(tmp_path):
             with pytest.raises(StateError, match="a worker of the program before still runs") as caught:
                 Store.open(tmp_path)
             assert "\n" not in str(caught.value)

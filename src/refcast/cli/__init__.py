@@ -43,7 +43,10 @@ def main(context: click.Context, state: Path | None) -> None:
     Exit codes: 0 all is well; 1 something failed or needs a person; 2 bad input; 3 the state directory cannot be
     used; 4 a repository cannot be used; 5 a record is malformed.
     """
-    context.obj = App((state or default_state()).absolute())
+    held = context.obj
+    if held:
+        context.call_on_close(held.close)
+    context.obj = App((state or default_state()).absolute(), held)
 
 
 COMMANDS = (

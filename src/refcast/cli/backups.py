@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from refcast import install as installing
-from refcast import worker
+from refcast import presence, sites
 from refcast.cli.common import App, json_option, pass_app, safe, say
 from refcast.errors import StateError
 from refcast.service import end_on_demand, is_on_demand
@@ -28,7 +28,7 @@ def backup(app: App, file: Path, as_json: bool) -> None:
 
     Endpoints with their secrets, the ledger, deliveries and attempts: the file is for its owner's eyes alone.
     """
-    installing.check_owner(app.state)
+    sites.check_owner(app.state)
     if not (app.state / FILE).exists():
         raise StateError(f"there is no store in {app.state} yet")
     back_up(app.state / FILE, file)
@@ -47,7 +47,7 @@ def restore(app: App, file: Path, as_json: bool) -> None:
     worker that a push has started makes room, and is started anew.
     """
     installing.create_state(app.state)
-    on_demand = (pid := worker.running(app.state)) is not None and is_on_demand(pid)
+    on_demand = (pid := presence.running(app.state)) is not None and is_on_demand(pid)
     if on_demand:
         end_on_demand(app.state)
     try:

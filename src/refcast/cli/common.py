@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from refcast import install, worker
+from refcast import presence, sites
 from refcast.errors import RefcastError
 from refcast.install.acting import identity
 from refcast.model import visible
@@ -28,15 +28,17 @@ class App:
     """What every command gets."""
 
     state: Path
+    held: presence.Lock | None = None
+    """The lock of the worker, where a push has started this to be one."""
 
     def store(self) -> Store:
         """The store of the state directory. StateError if it is missing, or another user's."""
-        install.check_owner(self.state)
+        sites.check_owner(self.state)
         return Store.open(self.state)
 
     def wake(self) -> None:
         """Have the worker look now; start one if none runs."""
-        if worker.running(self.state) is not None:
+        if presence.running(self.state) is not None:
             return  # it heard us look, as it hears a hook
         command = [sys.executable, "-I", "-m", "refcast", "--state", str(self.state), "worker", "--on-demand"]
         # What hooks give it too, and no more: a secret may be in this environment, for --secret-env.

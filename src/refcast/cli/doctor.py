@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from refcast import doctor as looking
-from refcast import install
+from refcast import sites
 from refcast.cli.common import App, default_state, json_option, pass_app, safe, show_json
 from refcast.transport import Transport
 
@@ -39,7 +39,7 @@ def doctor(
     Looks at everything, or at the endpoints that are named. It changes nothing; to endpoints it connects, and sends
     nothing. Exit code 1 if there is a problem; warnings leave it at 0.
     """
-    install.check_owner(app.state)
+    sites.check_owner(app.state)
     transport = Transport()
     try:
         found, checks = looking.examine(

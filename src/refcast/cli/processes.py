@@ -7,11 +7,11 @@ import os
 import random
 import signal
 import time
-from pathlib import Path
 
 import click
 
 from refcast import demo as demonstration
+from refcast import presence, sites
 from refcast import worker as working
 from refcast.cli import logs
 from refcast.cli.common import App, pass_app
@@ -60,10 +60,11 @@ def worker(
     if background:
         _start(app, drain=drain)
         return
-    if on_demand:
-        working.detach()
+    sites.check_owner(app.state)  # before a log of ours is begun in there
+    if on_demand and not app.held:  # it has detached before it took the lock, which is among what is closed
+        presence.detach()
     logs.begin(app.state if on_demand else None, log_format)
-    if replace and working.running(app.state) is not None:
+    if replace and presence.running(app.state) is not None:
         end_on_demand(app.state)  # before the store is opened: an older one could not go on with it
     try:
         with app.store() as store:
@@ -75,11 +76,11 @@ def worker(
             try:
                 if drain:
                     context.exit(_drain(one, app))
-                _run(one, app.state, on_demand=on_demand, replace=replace)
+                _run(one, app, on_demand=on_demand, replace=replace)
             finally:
                 one.close()
                 transport.close()
-    except working.AlreadyRunning:
+    except presence.AlreadyRunning:
         if not on_demand:
             raise
     except RefcastError as error:
@@ -99,7 +100,7 @@ def _start(app: App, *, drain: bool) -> None:
     app.store().close()  # what keeps a worker from starting is told here, and not in a log
     app.wake()
     deadline = time.monotonic() + START_SECONDS
-    while (pid := working.running(app.state)) is None:
+    while (pid := presence.running(app.state)) is None:
         if time.monotonic() > deadline:
             raise StateError(f"no worker has started in {START_SECONDS:.0f} s: {app.state / 'worker.log'} may say why")
         time.sleep(LOOK_SECONDS)
@@ -113,14 +114,14 @@ def _drain(one: working.Worker, app: App) -> int:
     return 0 if done else 1
 
 
-def _run(one: working.Worker, state: Path, *, on_demand: bool, replace: bool) -> None:
+def _run(one: working.Worker, app: App, *, on_demand: bool, replace: bool) -> None:
     while True:
         try:
-            one.run(on_demand=on_demand)
+            one.run(on_demand=on_demand, held=app.held)
             return
-        except working.AlreadyRunning:
+        except presence.AlreadyRunning:
             # Between the end of one and the start of this, a push may start another: it has to go, too.
-            if not (replace and end_on_demand(state)):
+            if not (replace and end_on_demand(app.state)):
                 raise
 
 

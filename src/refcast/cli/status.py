@@ -15,8 +15,7 @@ from typing import Any
 import click
 
 import refcast
-from refcast import doctor, install, settings, spool
-from refcast import worker as working
+from refcast import doctor, presence, settings, sites, spool
 from refcast.cli.common import App, iso, json_option, pass_app, safe, show_json, table
 from refcast.errors import BadInput, StateError
 from refcast.store import FILE, Store
@@ -31,7 +30,7 @@ def status(context: click.Context, app: App, as_json: bool) -> None:
 
     Exit code 1 if something does, 3 if the store cannot be used.
     """
-    install.check_owner(app.state)
+    sites.check_owner(app.state)
     facts: dict[str, Any] = {
         "state": str(app.state),
         "version": refcast.__version__,
@@ -82,10 +81,10 @@ def _needs(state: Path, store: Store | None) -> list[str]:
 
 
 def _worker(state: Path) -> dict[str, Any] | None:
-    pid = working.running(state)
+    pid = presence.running(state)
     if pid is None:
         return None
-    return {"pid": pid, "since": iso(working.since(state)), "version": working.version(state)}
+    return {"pid": pid, "since": iso(presence.since(state)), "version": presence.version(state)}
 
 
 def _spool(state: Path) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from refcast import settings
-from refcast import worker as working
+from refcast import presence, settings
 from refcast.cli.common import App, iso, json_option, pass_app, safe, show_json
 from refcast.errors import RepositoryError
 from refcast.ingest.sweep import Sweep
@@ -70,18 +69,18 @@ def _swept(app: App, store: Store, paths: list[str]) -> dict[str, Sweepable]:
     asked = False
     while time.monotonic() < deadline:
         try:
-            with working.lock(app.state):
+            with presence.Lock(app.state):
                 one = Sweep(store, app.state / "spool", time.time)
                 values = settings.load(app.state)
                 for path in paths:
                     one.one(path, values)
                 return _those(store, paths)
-        except working.AlreadyRunning:
+        except presence.AlreadyRunning:
             if not asked:
                 for repository in _those(store, paths).values():
                     store.repositories.ask_sweep(repository.number, began_at)
                 asked = True
-        working.running(app.state)  # to look wakes it
+        presence.running(app.state)  # to look wakes it
         done = {path: one for path, one in _those(store, paths).items() if one.asked_at is None}
         if len(done) == len(paths):
             return done

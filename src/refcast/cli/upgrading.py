@@ -9,7 +9,7 @@ import time
 import click
 
 import refcast
-from refcast import install, worker
+from refcast import install, presence, sites
 from refcast.cli.common import App, json_option, pass_app, safe, show_json
 from refcast.errors import RefcastError, RepositoryError
 from refcast.install.renewing import renew
@@ -26,8 +26,8 @@ def upgrade(context: click.Context, app: App, as_json: bool) -> None:
     For after `pip install --upgrade`; install.sh does it by itself. Pushes may go on meanwhile. What cannot be renewed
     is named and left out; the exit code is 4 then.
     """
-    install.check_owner(app.state)
-    pid = worker.running(app.state)
+    sites.check_owner(app.state)
+    pid = presence.running(app.state)
     restarted = pid is not None and is_on_demand(pid)
     if restarted:
         # First of all: it notes what it has sent into the store that it knows.
@@ -38,7 +38,7 @@ def upgrade(context: click.Context, app: App, as_json: bool) -> None:
     if restarted:
         app.wake()
     failed = [how for _, how in done if isinstance(how, RefcastError)]
-    is_old = pid is not None and not restarted and worker.version(app.state) != refcast.__version__
+    is_old = pid is not None and not restarted and presence.version(app.state) != refcast.__version__
     if as_json:
         things = [
             {"what": what, "done": None if isinstance(how, RefcastError) else how, "error": _text(how)}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import refcast
-from refcast import history, install, spool, worker
+from refcast import history, install, presence, spool
 from refcast.doctor import service
 from refcast.doctor.problem import Case, Problem, advice, command, shell
 from refcast.errors import RepositoryError, StateError
@@ -51,8 +51,8 @@ def versions(case: Case) -> Iterator[Problem]:  # noqa: ARG001 (a check takes th
 
 def running(case: Case) -> Iterator[Problem]:
     """The worker that runs, or should."""
-    pid = worker.running(case.state)
-    version = worker.version(case.state)
+    pid = presence.running(case.state)
+    version = presence.version(case.state)
     if pid is not None:
         if version != refcast.__version__:
             what = f"the worker that runs is of version {version or '?'}, this is {refcast.__version__}"
@@ -61,7 +61,7 @@ def running(case: Case) -> Iterator[Problem]:
             what = "the worker that runs was started before it was in the group of the spool: it cannot read that"
             yield command(what, service.restart(case, pid))
         return
-    path = case.state / worker.PID_FILE
+    path = case.state / presence.PID_FILE
     if path.exists():
         yield command(f"{path} tells of a worker that is gone: it was killed", shell("rm", "--", path))
     if case.store is None or any(installed(case.state)):  # of a service that does not run another check tells

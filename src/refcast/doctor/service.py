@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from refcast import service, worker
+from refcast import presence, service
 from refcast.doctor.problem import Case, Problem, by_root, command, shell
 
 
 def units(case: Case) -> Iterator[Problem]:
-    pid = worker.running(case.state)
+    pid = presence.running(case.state)
     for manager, unit, name in service.installed(case.state):
         is_root_s = manager == service.Manager.of_root()
         systemctl = by_root if is_root_s else shell

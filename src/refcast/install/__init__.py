@@ -51,7 +51,6 @@ __all__ = [
     "Place",
     "Trouble",
     "again",
-    "check_owner",
     "create_state",
     "enter",
     "find",
@@ -84,7 +83,7 @@ def create_state(state: Path) -> None:
         raise StateError(
             f"cannot make the state directory {state}: {error.strerror}; choose another --state"
         ) from error
-    check_owner(state)
+    sites.check_owner(state)
     if stat.S_IMODE(state.stat().st_mode) & 0o777 != 0o711:
         state.chmod(0o711)
     make_spool(state, os.geteuid())
@@ -95,15 +94,6 @@ def make_spool(state: Path, owner: int) -> None:
     chosen = group.choose(state / "spool", owner)
     # Without a group that nobody else is in, others' pushes could be read and forged: better not written at all.
     spool.create(state / "spool", owner, -1 if chosen is None else chosen, closed=chosen is None)
-
-
-def check_owner(state: Path) -> None:
-    """Raise StateError unless `state` is a directory of the present user: files of another would lock its owner out."""
-    owner = sites.owner_of(state)
-    if owner != os.geteuid():
-        raise StateError(
-            f"the state directory {state} belongs to user {owner}: run this as that user (sudo -u '#{owner}')"
-        )
 
 
 def install(

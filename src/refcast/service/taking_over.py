@@ -12,7 +12,7 @@ import signal
 import time
 from pathlib import Path
 
-from refcast import worker
+from refcast import presence, worker
 
 _MORE_SECONDS = 15.0
 """What a worker may take beyond the grace that it gives to its requests."""
@@ -28,7 +28,7 @@ def is_on_demand(pid: int) -> bool:
 
 def end_on_demand(state: Path) -> bool:
     """Have the on-demand worker of a state directory leave, if one runs. Whether another can try to take its place."""
-    pid = worker.running(state)
+    pid = presence.running(state)
     if pid is None:
         time.sleep(0.1)  # one is about to hold the lock, or has just let go of it
         return True
@@ -39,7 +39,7 @@ def end_on_demand(state: Path) -> bool:
     try:
         # Looked at when the descriptor is there, so that both mean the same process.
         if not is_on_demand(pid):
-            return worker.running(state) != pid
+            return presence.running(state) != pid
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(process, signal.SIGTERM)
         return bool(select.select([process], [], [], worker.GRACE_SECONDS + _MORE_SECONDS)[0])

@@ -1,7 +1,7 @@
 """The worker: one process for a state directory, that ingests what hooks recorded and delivers what endpoints want.
 
-Owns the main loop, its wake-up and its end; `presence` beside it owns the lock and what hooks see of it, `pools` the
-threads, `pushers` what pushers are told. The clock and chance are handed down.
+Owns the main loop, its wake-up and its end; `pools` beside it owns the threads, `pushers` what pushers are told; the
+lock and what hooks see of it are `presence`. The clock and chance are handed down.
 
 A worker that leaves drops its lock and then looks at the spool once more, so that a hook that still saw it either finds
 its record read or starts the next one.
@@ -29,23 +29,12 @@ from refcast.errors import BadInput, RefcastError, StateError
 from refcast.ingest import Ingest
 from refcast.ingest.sweep import Sweep
 from refcast.notify import ServiceManager
+from refcast.presence import PID_FILE, Lock
 from refcast.store import Store
 from refcast.worker.pools import Pool
-from refcast.worker.presence import PID_FILE, AlreadyRunning, detach, lock, running, since, version
 from refcast.worker.pushers import NOTICE_SECONDS, refresh_notice
 
-__all__ = [
-    "NOTICE_SECONDS",
-    "PID_FILE",
-    "AlreadyRunning",
-    "Worker",
-    "detach",
-    "lock",
-    "refresh_notice",
-    "running",
-    "since",
-    "version",
-]
+__all__ = ["NOTICE_SECONDS", "Worker", "refresh_notice"]
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +105,7 @@ class Worker:
 
     def drain(self) -> bool:
         """Ingest all there is, try each delivery that is due until none is, and return. Whether nothing is left."""
-        with lock(self._state):
+        with Lock(self._state):
             self._begin()
             self._look()
             while self._sweeping and not self._stopping.is_set():
@@ -133,11 +122,13 @@ class Worker:
             left = self._store.lanes.is_pending() or self._store.intake.asides() or self.has_records()
             return not left
 
-    def run(self, *, on_demand: bool = False) -> None:
-        """Work until `stop`; on demand, until nothing has been pending for a while. Raises AlreadyRunning."""
+    def run(self, *, on_demand: bool = False, held: Lock | None = None) -> None:
+        """Work until `stop`; on demand, until nothing has been pending for a while. Raises AlreadyRunning, unless
+        the lock is `held` already."""
         while True:
-            with lock(self._state):
+            with held or Lock(self._state):
                 self._serve(on_demand=on_demand)
+            held = None
             if self._is_homeless():
                 return
             if not self._stopping.is_set() and self._store.is_replaced():

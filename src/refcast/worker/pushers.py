@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from refcast.presence import write
 from refcast.store import Store
-from refcast.worker.presence import write
 
 NOTICE_SECONDS = 3600.0
 """How long an endpoint must have been failing before pushers are told."""

@@ -10,10 +10,10 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+import signal
 from pathlib import Path
 
-from refcast import __version__, spool
+from refcast import __version__, sites, spool
 from refcast.errors import StateError
 
 log = logging.getLogger(__name__)
@@ -26,33 +26,45 @@ class AlreadyRunning(StateError):
     """Another worker holds the lock of this state directory."""
 
 
-@contextlib.contextmanager
-def lock(state: Path) -> Iterator[None]:
-    """Be the one worker of a state directory. Raises AlreadyRunning, or StateError if the directory cannot be used."""
-    try:
-        descriptor = os.open(state / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateError(f"cannot lock {state}: {error.strerror}; run this as its owner") from error
-    try:
+class Lock:
+    """Being the one worker of a state directory: from when it is made until it is closed, or its `with` ends."""
+
+    def __init__(self, state: Path) -> None:
+        """Raises AlreadyRunning, or StateError if the directory cannot be used."""
+        sites.check_owner(state)
+        self._state = state
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._descriptor = os.open(state / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(f"cannot lock {state}: {error.strerror}; run this as its owner") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            os.close(self._descriptor)
             raise AlreadyRunning(f"a worker runs for {state} already (pid {running(state) or '?'})") from None
         pid = os.getpid()
         with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, __version__.encode())
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, __version__.encode())
         try:
             write(state / PID_FILE, f"{pid} {spool.start_time(pid)}\n")
         except StateError as error:
             # The disk is full: hooks start workers that find the lock taken, and this one goes on.
             log.error("%s", error)
-        try:
-            yield
-        finally:
-            (state / PID_FILE).unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            try:
+                (self._state / PID_FILE).unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def running(state: Path) -> int | None:
@@ -82,12 +94,15 @@ def since(state: Path) -> float | None:
 
 
 def detach() -> None:
-    """Leave the push that started this process: own session, nothing open of it, no umask of it."""
+    """Leave the push that started this process: own session, nothing open of it, no umask of it, and its hook's signals
+    are heard again. A lock that is held would be lost."""
     with contextlib.suppress(OSError):
         os.setsid()  # fails only where it is done already
     os.chdir("/")
     os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 65536 else 65536)
     os.umask(0o077)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def write(path: Path, text: str) -> None:
