@@ -196,6 +196,23 @@ def backup(path: Path, copy: Path) -> None:
     target.close()
 
 
+def damage(store: Path, worker: subprocess.Popen[bytes]) -> None:
+    """The worker meets it at once: something is written meanwhile, so that it uses no page that it has read before."""
+    other = sqlite3.connect(store, timeout=0, isolation_level=None)
+    while True:
+        worker.send_signal(signal.SIGSTOP)
+        try:
+            other.execute("UPDATE repositories SET path = path")
+            break
+        except sqlite3.OperationalError:  # it was stopped while it was writing
+            worker.send_signal(signal.SIGCONT)
+    for path in (store, store.with_name(f"{FILE}-wal")):
+        with path.open("r+b") as file:
+            file.write(b"\xff" * path.stat().st_size)
+    worker.send_signal(signal.SIGCONT)
+    other.close()
+
+
 class Service:
     """`refcast worker`, as a service manager runs it; what it logs goes to a file."""
 
@@ -228,9 +245,7 @@ def test_a_store_that_is_damaged_and_replaced_by_a_backup(tmp_path: Path, stoppe
             store = server.state / FILE
             backup(store, server.root / "copy")
 
-            for path in (store, store.with_name(f"{FILE}-wal")):
-                with path.open("r+b") as file:
-                    file.write(b"\xff" * path.stat().st_size)
+            damage(store, service.process)
             for message in ("two", "three"):
                 tips.append(server.commit(message))
                 assert "remote: error" not in server.push("HEAD:main").stderr
