@@ -107,8 +107,17 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
 COMMANDS = dict(commands(main))
 
 
-ITSELF = re.compile(rb"\0refcast\0--state\0[^\0]*\0(?!worker)")
-"""The command line of a command that somebody types: what it finds in its environment is theirs."""
+TYPED = re.compile(rb"\0refcast\0--state\0[^\0]*\0(?!worker)")
+"""The command line of a command that somebody types: what it finds in its environment is theirs, and it hands it on to
+what it runs for them, such as git, but to no worker."""
+
+WORKER = re.compile(rb"\0refcast\0--state\0[^\0]*\0worker")
+
+
+def _parent(process: Path) -> bytes:
+    """The command line of the process that has started one."""
+    number = int((process / "stat").read_bytes().rpartition(b") ")[2].split()[1])
+    return Path(f"/proc/{number}/cmdline").read_bytes() if number else b""
 
 
 class Processes:
@@ -128,7 +137,8 @@ class Processes:
                     line = (entry / "cmdline").read_bytes()
                     environment = (entry / "environ").read_bytes()
                     if line == (entry / "cmdline").read_bytes():  # no other program has been started meanwhile
-                        self.seen |= {line} if ITSELF.search(line) else {line, environment}
+                        typed = TYPED.search(line) or (not WORKER.search(line) and TYPED.search(_parent(entry)))
+                        self.seen |= {line} if typed else {line, environment}
                 except OSError:
                     continue
 
