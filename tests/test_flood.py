@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 import hard
-from refcast import ingest, sites, spool
+from refcast import sites, spool
 from refcast.errors import RecordError
 from refcast.history import History
-from refcast.ingest import MOST_FILES, sweep
+from refcast.ingest import queue, sweep
 from refcast.ingest.asides import MOST_ASIDES
+from refcast.ingest.queue import MOST_FILES
 from refcast.ingest.reading import LARGE_BYTES
 from refcast.ingest.sweep import Sweep
 from refcast.settings import Settings
@@ -203,7 +204,7 @@ class TestManyFiles:
     ) -> None:
         """Those that another user's record waits for are among them: nothing is taken for missing."""
         let(world, BEN)
-        monkeypatch.setattr(ingest, "MOST_FILES", 2)
+        monkeypatch.setattr(queue, "MOST_FILES", 2)
         for number, (old, new) in enumerate(zip("-ABCD", "ABCDE", strict=True)):
             line = f"{world.ids[old]} {world.ids[new]} refs/heads/main\n"
             write(world, BEN, f"99999999-{number}.push", record(world.bare, line, number), at=NOON + number)

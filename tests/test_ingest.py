@@ -24,6 +24,7 @@ from refcast.ingest import BATCH_EVENTS, RETRY_SECONDS, Ingest, announcing, orde
 from refcast.ingest import describe as described
 from refcast.ingest.order import Record
 from refcast.ingest.sweep import SLICE, Sweep
+from refcast.ingest.turns import Turns
 from refcast.model import RefUpdate
 from refcast.settings import Settings
 from refcast.store import Store
@@ -87,11 +88,13 @@ class TestOrder:
             "refs/heads/main": walk[0].lower() * 40
         }
         tips = {"refs/heads/main": walk[0].lower() * 40}
-        while record := order.following(waiting, tips, set()):
+        turns = Turns(waiting, tips, set())
+        while record := turns.following():
             ((ref, update),) = record.moves()
             assert update.old == tips[ref]
             tips[ref] = update.new
             waiting.remove(record)
+            turns.done(record)
         assert not waiting
 
     @staticmethod

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from refcast.model import printable
-from refcast.spool.boxes import Look, user_of
+from refcast.spool.boxes import Look, user_in, user_of
 from refcast.store import Store
 from refcast.store.intake import Aside
 
@@ -23,6 +23,9 @@ RETRY_SECONDS = 60.0
 
 MOST_RETRY_SECONDS = 3600.0
 """The same for a repository that was never there, once it has not been for so long."""
+
+DOUBT_SECONDS = 3600.0
+"""How long a record that is not believed is judged again. After that it rests until somebody has it tried again."""
 
 MOST_ASIDES = 100
 """How many files of a stranger are named. The others are counted."""
@@ -102,6 +105,32 @@ class Asides:
             log.warning("set aside %s: %s", printable(str(path)), reason)
         since = known.since if known else self._clock()
         self._known[str(path)] = self._changed[str(path)] = Aside(str(path), reason, since, retry_at)
+
+    def set_file(self, path: Path, reason: str, *, retry_at: float | None) -> None:
+        self.set(path, reason, retry_at=retry_at, uid=user_of(path.parent))
+
+    def doubt(self, path: Path, reason: str) -> None:
+        """Set aside what is not believed."""
+        # A push that is under way, or a group that is just being changed, can make it true.
+        lasting = not self.is_fresh(path, DOUBT_SECONDS)
+        known = self.get(path)
+        if known is None or (known.reason, known.retry_at is None) != (printable(reason), lasting):
+            self.set_file(path, reason, retry_at=None if lasting else self.soon())
+
+    def is_fresh(self, path: Path, seconds: float = RETRY_SECONDS) -> bool:
+        """Whether a file may still be written to, by a process that cannot be seen from here: in a container."""
+        try:
+            return abs(self._clock() - path.lstat().st_mtime) < seconds
+        except OSError:
+            return False
+
+    def is_retrying(self) -> bool:
+        """Whether something is set aside that is worth staying for: of what a stranger's files are, an hour long."""
+        return any(
+            aside.retry_at is not None
+            and (self._is_trusted(user_in(Path(aside.path))) or abs(self._clock() - aside.since) < DOUBT_SECONDS)
+            for aside in self._store.intake.asides()
+        )
 
     def forget(self, path: Path) -> None:
         if self._known.pop(str(path), None):

@@ -1,14 +1,14 @@
-"""The order of records: the chain of each ref's ids decides, and neither clocks nor the names of files.
+"""Records and the moves of refs that they tell: by which names, and what they say of where a ref was before.
 
-Owns the rules by which the next record is chosen among those that wait. Values only: it reads no file, store or
-repository. Records come to it oldest first by their time, which decides only where the ids leave it open.
+Owns what is told from ids alone, and neither by clocks nor by the names of files; which record comes next is told by
+`turns`. Values only: it reads no file, store or repository.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from refcast import spool
@@ -89,25 +89,6 @@ def move(tips: dict[str, str], ref: str, to: str) -> None:
         tips[ref] = to
 
 
-def following(records: Sequence[Record], tips: Mapping[str, str], moving: Collection[str]) -> Record | None:
-    """The record whose turn it is when the ledger is at `tips`; None if there is none, or it must wait.
-
-    One whose old ids are the tips comes first. If there is none, a record is missing, and the one behind the gap comes
-    next; but it waits if a push of such a ref, one of `moving` (full names), is under way and may be what is missing.
-    """
-    fitting = [record for record in records if _fits(record, tips)]
-    if fitting:
-        return next((record for record in fitting if not _strands(record, fitting, records)), fitting[0])
-    free = _free(records, tips, moving)
-    arrivals = {(ref, update.new) for record in records for ref, update in record.moves()}
-    for record in free:
-        if not any(
-            (ref, update.old) in arrivals for ref, update in record.moves() if tip(tips, ref, update.old) != update.old
-        ):
-            return record
-    return free[0] if free else None
-
-
 def beginning(records: Iterable[Record], present: Mapping[str, str]) -> dict[str, str]:
     """The tips before these records, when `present` are those of the repository now."""
     tips = dict(present)
@@ -129,52 +110,3 @@ def _start(updates: Sequence[RefUpdate], present: str) -> str:
             return update.old
     # A round, such as A -> B and B -> A: it began where it ended.
     return present if present in left else updates[0].old
-
-
-def _fits(record: Record, tips: Mapping[str, str]) -> bool:
-    return all(tip(tips, ref, update.old) == update.old for ref, update in record.moves())
-
-
-def _strands(record: Record, fitting: Sequence[Record], records: Sequence[Record]) -> bool:
-    """Whether taking this record now leaves another that fits without its turn.
-
-    Two records fit one ref when it left the same id twice: A -> B, B -> A, A -> C. The one from which the others lead
-    back to that id comes first."""
-    mine = dict(record.moves())
-    rivals = {ref for other in fitting if other is not record for ref, _ in other.moves() if ref in mine}
-    return any(not _leads_back(ref, mine[ref], record, records) for ref in rivals)
-
-
-def _leads_back(ref: str, update: RefUpdate, without: Record, records: Sequence[Record]) -> bool:
-    steps: defaultdict[str, set[str]] = defaultdict(set)
-    for record in records:
-        if record is not without:
-            for name, other in record.moves():
-                if name == ref:
-                    steps[other.old].add(other.new)
-    seen: set[str] = set()
-    ahead = [update.new]
-    while ahead:
-        here = ahead.pop()
-        if here == update.old:
-            return True
-        if here not in seen:
-            seen.add(here)
-            ahead += steps[here]
-    return False
-
-
-def _free(records: Iterable[Record], tips: Mapping[str, str], moving: Collection[str]) -> list[Record]:
-    """The records that need not wait: for no push under way, and for no record that waits for one."""
-    held = set(moving)
-    free = list(records)
-    while True:
-        waiting = [
-            record
-            for record in free
-            if any(ref in held and tip(tips, ref, update.old) != update.old for ref, update in record.moves())
-        ]
-        if not waiting:
-            return free
-        held |= {ref for record in waiting for ref, _ in record.moves()}
-        free = [record for record in free if record not in waiting]

@@ -24,9 +24,11 @@ from pathlib import Path
 from refcast import spool
 from refcast.errors import RecordError, RepositoryError, StateError
 from refcast.history import History
-from refcast.ingest import MOST_FILES, RETRY_SECONDS, order
+from refcast.ingest import order
 from refcast.ingest.announcing import UNKNOWN, Announcement, Announcer, Origin
+from refcast.ingest.asides import RETRY_SECONDS
 from refcast.ingest.lending import Lenders, intended
+from refcast.ingest.queue import MOST_FILES
 from refcast.ingest.reading import Reader, Stamp, stamp_of
 from refcast.ingest.trust import is_doubt
 from refcast.model import Push, RefUpdate, printable
