@@ -20,7 +20,7 @@ from refcast.history.access import ACL, ENTER, WRITE, Account, account, may, may
 from refcast.ingest.order import Record
 from refcast.ingest.trust import Trust, is_doubt, steps_of
 from refcast.model import RefUpdate
-from refcast.spool import boxes
+from refcast.spool import boxes, processes
 from servers import public_directory
 
 ANN, BEN, EVE = Account(70001, frozenset({70001, 70100})), Account(70002, frozenset({70100})), Account(70003)
@@ -308,7 +308,7 @@ class TestHiddenProcesses:
             if error:
                 raise error
 
-        monkeypatch.setattr(spool, "start_time", lambda _pid: "")
+        monkeypatch.setattr(processes, "start_time", lambda _pid: "")
         monkeypatch.setattr(os, "kill", kill)
         return spool.is_alive(path)
 

@@ -1,7 +1,7 @@
 """The spool: what the hooks write, and how it is read. Standard library only.
 
 The hooks are shell scripts, so this page is the format's definition and its reader; one golden file checks both. What
-is in which directory is told by `boxes`.
+is in which directory is told by `boxes`, what a record can say by `parts`, whether its push still runs by `processes`.
 
 A push writes one file, `spool/<uid>/<pid>-<start>.push`, named by the process id and the start time (field 22 of
 /proc/<pid>/stat) of its receive-pack. The file is a sequence of fields, each ended by a NUL, `name=value`:
@@ -28,19 +28,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
-import re
 import stat
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from refcast.errors import RecordError
-from refcast.model import RefUpdate
 from refcast.spool.boxes import SUFFIX, closed, create, files, look, rightful, user_of
+from refcast.spool.parts import Part, intent, record, split
+from refcast.spool.processes import HIDDEN_SECONDS, is_alive, start_time
 
 __all__ = [
     "END",
@@ -66,9 +63,6 @@ __all__ = [
 ]
 
 END = b"\0end\0"
-HIDDEN_SECONDS = 3600.0
-"""How long a process that cannot be looked at is taken for the push that wrote a file: its id may be another's then."""
-
 MAX_BYTES = 64 * 1024 * 1024
 """About half a million ref updates. A larger file is not read into memory."""
 
@@ -84,24 +78,6 @@ _MORE_FIELDS = 10_000
 _MOST_PARTS = 1000
 """What bounds the work: each update that is a field of its own takes so many bytes at least, and there may be so many
 facts and push options besides. Nor do so many pushes share a process id and a start time."""
-
-_HEAD = re.compile(r"refcast ([0-9]{1,9}) (intent|push)\Z")
-_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-_FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|\.\Z")
-"""What git has in the name of no ref (git-check-ref-format(1)), and so nowhere below `refs`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one hook run tells of a push. An intent has no id and no options."""
-
-    repository: str
-    updates: tuple[RefUpdate, ...]
-    id: str = ""
-    options: tuple[str, ...] = ()
-    facts: tuple[tuple[str, str], ...] = ()
-    """Environment variables, as the hook found them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +146,8 @@ def read_head(path: Path) -> Entry:
     if len(data) == HEAD_BYTES:
         # A list of updates is one field, and ends far behind.
         data = data[: max(data.rfind(b"\0"), data.rfind(b"\n")) + 1] + b"\0"
-    for _, _, fields in _split(path, data):
-        part = _intent(path, fields)
+    for _, _, fields in split(path, data):
+        part = intent(path, fields)
         time = _time(path, info.st_mtime_ns)
         return Entry(path, info.st_uid, time, (part,), (), complete=False, alive=False, size=info.st_size)
     raise RecordError(f"{path}: nothing in it is a record, or an intent of one")
@@ -193,15 +169,15 @@ def _read(path: Path, limit: int) -> tuple[Entry, RecordError | None]:
     try:
         if data.count(b"\0") > _MORE_FIELDS + len(data) // _LEAST_FIELD:
             raise RecordError(f"{path}: so many fields in so few bytes are not what a hook writes")
-        for kind, ended, fields in _split(path, data):
+        for kind, ended, fields in split(path, data):
             if len(intents) + len(records) == _MOST_PARTS:
                 raise RecordError(f"{path}: so many pushes in one file are not what a hook writes")
             if kind == "intent":
                 # One that a full disk spoiled must not take the record behind it along.
                 with contextlib.suppress(RecordError):
-                    intents.append(_intent(path, fields))
+                    intents.append(intent(path, fields))
             elif ended:
-                records.append(_record(path, fields))
+                records.append(record(path, fields))
             elif not alive:
                 raise RecordError(f"{path}: the record was cut off while it was written")
         if not (intents or records or alive):
@@ -229,45 +205,6 @@ def _has_hole(descriptor: int, size: int) -> bool:
         return False
     finally:
         os.lseek(descriptor, 0, os.SEEK_SET)
-
-
-def is_alive(path: Path) -> bool:
-    """Whether the process that the file's name tells of is there, with the same start time.
-
-    Where /proc hides the processes of others (hidepid), one that is there is taken for it, for a while."""
-    pid, _, start = path.name.removesuffix(SUFFIX).partition("-")
-    if not pid.isdecimal() or not start:
-        return False
-    found = start_time(int(pid))
-    return found == start if found else _is_hidden(int(pid)) and _age(path) < HIDDEN_SECONDS
-
-
-def _is_hidden(pid: int) -> bool:
-    """Whether there is a process of another user that /proc does not show."""
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return False
-
-
-def _age(path: Path) -> float:
-    try:
-        return abs(time.time() - path.lstat().st_mtime)
-    except OSError:
-        return math.inf
-
-
-def start_time(pid: int) -> str:
-    """A process's start time in clock ticks since boot, as /proc tells it; empty if there is no such process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return ""
-    # The second field is the name in brackets and may hold anything; field 22 is the twentieth behind it.
-    return text.rpartition(b") ")[2].split()[19].decode()
 
 
 def _open(path: Path) -> int:
@@ -302,111 +239,6 @@ def _time(path: Path, nanoseconds: int) -> datetime:
         return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
     except (ValueError, OverflowError, OSError):
         raise RecordError(f"{path}: its time of modification is not a time: {nanoseconds} ns") from None
-
-
-def _split(path: Path, data: bytes) -> Iterator[tuple[str, bool, list[tuple[str, str]]]]:
-    """The parts of a file: kind, whether the end mark stands behind it, and its fields.
-
-    Raises RecordError for what cannot be part of a record. Outside a record it is passed over."""
-    kind, fields = "", list[tuple[str, str]]()
-    begin = 0
-    # What stands behind the last NUL is a field that is still being written, or nothing.
-    while (end := data.find(b"\0", begin)) >= 0:
-        field = data[begin:end].decode("utf-8", "surrogateescape")
-        begin = end + 1
-        name, equals, value = field.partition("=")
-        if head := _HEAD.match(field):
-            if kind:
-                yield kind, False, fields
-            if head[1] != "1":
-                raise RecordError(f"{path}: {field[:40]!r} is of another version of the hooks; install them again")
-            kind, fields = head[2], []
-        elif field == "end" and kind == "push":
-            yield kind, True, fields
-            kind, fields = "", []
-        elif equals:
-            fields.append((name, value))
-        elif kind == "push":
-            raise RecordError(f"{path}: {field[:40]!r} is not a field of a record")
-    if kind:
-        yield kind, False, fields
-
-
-def _intent(path: Path, fields: list[tuple[str, str]]) -> Part:
-    return Part(
-        repository=_one(path, fields, "repository"),
-        updates=tuple(
-            _update(path, line)
-            for name, value in fields
-            if name in ("update", "updates")
-            for line in _lines(value)
-            if line
-        ),
-        facts=_facts(path, fields),
-    )
-
-
-def _record(path: Path, fields: list[tuple[str, str]]) -> Part:
-    record_id = _one(path, fields, "id")
-    if not _UUID.match(record_id):
-        raise RecordError(f"{path}: {record_id[:40]!r} is not the id of a record")
-    lines = _one(path, fields, "updates")
-    return Part(
-        repository=_one(path, fields, "repository"),
-        updates=tuple(_update(path, line) for line in _lines(lines)),
-        id=record_id,
-        options=tuple(value for name, value in fields if name == "option"),
-        facts=_facts(path, fields),
-    )
-
-
-def _lines(text: str) -> Iterator[str]:
-    """One after another: a list of them all would take several times as much room."""
-    begin = 0
-    while begin < len(text):
-        end = text.find("\n", begin)
-        end = len(text) if end < 0 else end
-        yield text[begin:end]
-        begin = end + 1
-
-
-def _facts(path: Path, fields: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    facts = tuple((name, value) for name, value in fields if name.isupper())
-    for name, value in facts:
-        # git passes over empty parts of it (gitnamespaces(7)).
-        if name == "GIT_NAMESPACE" and not all(_can_be(part) for part in value.split("/") if part):
-            raise RecordError(f"{path}: {value[:120]!r} is not a namespace that git can have")
-    return facts
-
-
-def _one(path: Path, fields: list[tuple[str, str]], wanted: str) -> str:
-    values = [value for name, value in fields if name == wanted]
-    if len(values) != 1 or (wanted == "repository" and not values[0].startswith("/")):
-        raise RecordError(f"{path}: a record needs exactly one {wanted}, this one has {len(values)}")
-    # Hooks write where they are, resolved. The same place by another name would be another repository.
-    if wanted == "repository" and (values[0].startswith("//") or os.path.normpath(values[0]) != values[0]):
-        raise RecordError(f"{path}: {values[0][:120]!r} is not a path that a hook writes")
-    return values[0]
-
-
-def _update(path: Path, line: str) -> RefUpdate:
-    old, _, rest = line.partition(" ")
-    new, _, ref = rest.partition(" ")
-    if not (_ID.match(old) and _ID.match(new) and ref.startswith("refs/") and _can_be(ref)):
-        raise RecordError(f"{path}: {line[:120]!r} is not a ref update (old id, new id, ref)")
-    return RefUpdate(old, new, ref)
-
-
-def _can_be(name: str) -> bool:
-    """Whether git can have a ref of this name, or of one below it. A record of another would lead who looks for its
-    place out of the repository, or to none."""
-    return not _FORBIDDEN_IN_REF.search(name) and all(
-        part
-        and not part.startswith(".")
-        and not part.endswith(".lock")
-        and len(part.encode("utf-8", "surrogateescape")) <= 255
-        for part in name.split("/")
-    )
 
 
 def remove(path: Path) -> None:
