@@ -28,8 +28,8 @@ def main() -> None:
     print(f"the worker was killed {figures.kills} times")
     print(f"lost {figures.lost}, invented {figures.invented}, out of order {figures.out_of_order}")
     print(f"sent again after a success {figures.twice}; with another body {figures.changed}")
-    for trouble in figures.troubles:
-        print(trouble)
+    for line in figures.troubles + figures.examples:
+        print(line)
     raise SystemExit(0 if figures.well else 1)
 
 

@@ -39,6 +39,9 @@ REPOSITORIES = 20
 ENDPOINT = Endpoint(0, "", "", "codeup", "json", timeout=1.0, schedule=(0.2, 0.5, 1.0), tries=1_000_000)
 """With waits so short that what is hostile is met often, and never given up."""
 
+EXAMPLES = 8
+"""How many of what went wrong are shown."""
+
 FAILS = 0.03
 """How often a good one answers 503 or nothing."""
 
@@ -123,6 +126,12 @@ class Figures:
     changed: int = 0
     """Deliveries whose body was not the same each time."""
     troubles: list[str] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+    """Of what is lost, invented or out of order."""
+
+    def show(self, example: str) -> None:
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(example)
 
     @property
     def well(self) -> bool:
@@ -281,7 +290,9 @@ class Soak:
                 made, heard = self.made.get(key, []), told.get(key, [])
                 figures.lost += len([move for move in made if move not in heard])
                 figures.invented += len([move for move in heard if move not in made])
-                figures.out_of_order += made != heard
+                if made != heard:
+                    figures.out_of_order += 1
+                    figures.show(f"{name}: {key} went {made}, and was told as {heard}")
             orders.append(order)
         # Which of two branches moved first nobody here knows; but all endpoints are to hear the same.
         figures.out_of_order += sum(order != orders[0] for order in orders)

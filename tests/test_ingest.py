@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise, permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,10 +28,11 @@ from refcast.ingest.sweep import SLICE, Sweep
 from refcast.ingest.turns import Turns
 from refcast.model import RefUpdate
 from refcast.settings import Settings
+from refcast.spool import boxes
 from refcast.store import Store
 from refcast.store.intake import Batch, Intake
 from refcast.store.reports import DeliveryRow
-from spooled import NOON, World
+from spooled import DAY, NOON, World
 
 CHAIN = ("main:->A", "main:A>B", "main:B>C", "main:C>D")
 
@@ -122,6 +124,85 @@ class TestOrder:
         world.put("main:->B")
         world.run()
         assert sorted(world.told()) == ["main:->A", "main:->B"]
+
+
+class TestListing:
+    """To list a directory takes its time: it may show the last of the files made meanwhile and not those before it."""
+
+    @pytest.fixture
+    def hide(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+        """`hide([path], [])`: the next listing leaves these out, the one behind it nothing."""
+        real = spool.look
+
+        def hide(*hidden: list[Path]) -> None:
+            left = list(hidden)
+
+            def look(*given: Any) -> boxes.Look:
+                found = real(*given)
+                for path in left.pop(0) if left else ():
+                    del found.times[path]
+                    for paths in found.files.values():
+                        paths[:] = [one for one in paths if one != path]
+                found.files = {uid: paths for uid, paths in found.files.items() if paths}
+                return found
+
+            monkeypatch.setattr(spool, "look", look)
+
+        return hide
+
+    def test_the_last_of_three(self, world: World, hide: Callable[..., None]) -> None:
+        world.put("main:->A")
+        world.run()
+        moves = ["main:A>B", "main:B>A", "main:A>C"]
+        paths = [world.put(move, at=NOON + at) for at, move in enumerate(moves)]
+        world.clock.now += 10
+        hide(paths[:2])
+        assert world.run() == 3
+        assert world.told() == ["main:->A", *moves]
+
+    def test_the_last_of_three_that_came_later(self, world: World, hide: Callable[..., None]) -> None:
+        world.put("main:->A")
+        world.run()
+        moves = ["main:A>B", "main:B>A", "main:A>C"]
+        world.put("dev:->A", at=NOON)
+        paths = [world.put(move, at=NOON + at) for at, move in enumerate(moves, 1)]
+        world.clock.now += 10
+        hide(paths, paths[:2])
+        assert world.run() == 1
+        assert world.told()[1:] == ["dev:->A"]
+        assert world.ingest.has_records()
+        assert world.run() == 3
+        assert world.told()[2:] == moves
+
+    def test_a_repository_that_is_met(self, tmp_path: Path, hide: Callable[..., None]) -> None:
+        """Its ledger is made from its refs, and from all that has led to them."""
+        with World(tmp_path, known=False) as world:
+            world.put("dev:->A", at=NOON)
+            paths = [world.put(move, at=NOON + at) for at, move in enumerate(["main:->A", "main:A>B"], 1)]
+            world.clock.now += 10
+            hide(paths)
+            assert world.run() == 0
+            assert world.run() == 3
+            assert world.told() == ["dev:->A", "main:->A", "main:A>B"]
+
+    def test_one_that_others_wait_for(self, world: World, hide: Callable[..., None]) -> None:
+        """Its ref moved first, but its record was written last."""
+        world.put("main:->A")
+        world.run()
+        world.put("main:B>C", at=NOON)
+        late = world.put("main:A>B", at=NOON + 1)
+        world.clock.now += 10
+        hide([late])
+        assert world.run() == 0
+        assert world.run() == 2
+        assert world.told() == ["main:->A", "main:A>B", "main:B>C"]
+
+    def test_files_of_the_future_wait_no_longer(self, world: World, hide: Callable[..., None]) -> None:
+        world.put("main:->A", at=NOON + DAY)
+        late = world.put("dev:->A", at=NOON + 2 * DAY)
+        hide([late])
+        assert world.run() == 1
+        assert world.run() == 1
 
 
 class TestWaiting:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from refcast import spool
@@ -56,17 +56,18 @@ class Queue:
 
     def begin(self) -> dict[str, Waiting]:
         """What waits when a pass begins, by repository: those with records that can be ingested now."""
-        look = self._look()
+        look, late = self._look()
         self._asides.renew(look)
-        return self._read(look)
+        return self._read(look, late)
 
     def again(self) -> dict[str, Waiting]:
         """The same later in the pass."""
-        return self._read(self._look())
+        return self._read(*self._look())
 
     def has_records(self, resting: set[str]) -> bool:
         """Whether there is a whole record that is not among these paths."""
-        paths = (path for path in self._some(self._look()) if str(path) not in resting)
+        look, _ = self._look()
+        paths = (path for path in self._some(look) if str(path) not in resting)
         return any(not self._asides.is_counted(path) and spool.is_complete(path) for path in paths)
 
     def misses_some_of(self, records: list[Record]) -> bool:
@@ -88,7 +89,19 @@ class Queue:
             return 0.0
         return min((at for path, at in self._oldest.items() if not self._asides.get(path)), default=math.inf)
 
-    def _look(self) -> boxes.Look:
+    def _look(self) -> tuple[boxes.Look, set[Path]]:
+        """What is in the spool, and what of it is too late for this pass.
+
+        To list a directory takes its time, and of two files that are made meanwhile it may show the later one alone.
+        But what was there before any of a first list is surely in a second one, and was modified no later."""
+        first = self._listed()
+        if not first.files:
+            return first, set()
+        look, now = self._listed(), self._clock() * 1e9
+        newest = max((at for at in first.times.values() if at <= now), default=0)
+        return look, {path for path, at in look.times.items() if path not in first.times and at > newest}
+
+    def _listed(self) -> boxes.Look:
         return spool.look(self._spool, lambda uid: not self._trust.is_trusted(uid))
 
     def _some(self, look: boxes.Look) -> list[Path]:
@@ -108,11 +121,12 @@ class Queue:
             return self._asides.is_counted(path) and self._reader.is_bad(path)
         return aside.retry_at is None
 
-    def _read(self, look: boxes.Look) -> dict[str, Waiting]:
-        """Records come oldest first."""
+    def _read(self, look: boxes.Look, late: set[Path]) -> dict[str, Waiting]:
+        """Records come oldest first. What is `late` waits for the next look, as a push that is under way."""
         found: defaultdict[str, Waiting] = defaultdict(Waiting)
         self._reader.keep(path for paths in look.files.values() for path in paths)
         oldest: dict[Path, float] = {}
+        begun: set[str] = set()
         for path in self._some(look):
             aside = self._asides.get(path)
             try:
@@ -131,6 +145,9 @@ class Queue:
                 at = entry.time.timestamp()
                 is_trusted = self._trust.is_trusted(entry.uid)
                 oldest[path] = at if is_trusted else max(at, self._clock() - HOLDING_SECONDS)
+            if path in late:
+                entry = replace(entry, intents=(*entry.intents, *entry.records), records=(), complete=False, alive=True)
+                begun |= {part.repository for part in entry.intents}
             for part in entry.records:
                 found[part.repository].records.append(Record(entry, part))
             for repository in {part.repository for part in entry.intents}:
@@ -141,7 +158,13 @@ class Queue:
         self._oldest = oldest
         for one in found.values():
             one.records.sort(key=lambda record: record.entry.time)
-        queue = {path: one for path, one in found.items() if one.records and not self._rests(path, one.records)}
+        # Where nothing is known but the present refs, all that has led to them must be told of.
+        unclear = {path for path in begun if not self._is_known(path)}
+        queue = {
+            path: one
+            for path, one in found.items()
+            if one.records and path not in unclear and not self._rests(path, one.records)
+        }
         self._asides.store()
         return queue
 

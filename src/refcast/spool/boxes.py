@@ -51,6 +51,8 @@ class Look:
 
     files: dict[int, list[Path]] = field(default_factory=dict)
     """What pushes wrote, by users, each with the oldest modification first."""
+    times: dict[Path, int] = field(default_factory=dict)
+    """When each of these was modified, in nanoseconds since the epoch."""
     boxes: set[Path] = field(default_factory=set)
     closed: dict[Path, OSError] = field(default_factory=dict)
     """The directories among these that cannot be read, each with the error. What is in them is not in `files`."""
@@ -124,6 +126,7 @@ def look(spool: Path, is_stranger: Callable[[int], bool] = lambda _: False) -> L
             # One user's directory that cannot be read (removed, permissions taken away) must not hide the others'.
             seen.closed[box] = error
         by_user.setdefault(uid, []).extend(found)
+    seen.times = {path: at for found in by_user.values() for at, path in found}
     seen.files = {uid: [path for _, path in sorted(found)] for uid, found in by_user.items() if found}
     return seen
 
