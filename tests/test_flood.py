@@ -18,7 +18,7 @@ import hard
 from refcast import sites, spool
 from refcast.errors import RecordError
 from refcast.history import History
-from refcast.ingest import queue, sweep
+from refcast.ingest import queue, stale, sweep
 from refcast.ingest.asides import MOST_ASIDES
 from refcast.ingest.queue import MOST_FILES
 from refcast.ingest.reading import LARGE_BYTES
@@ -216,7 +216,7 @@ class TestManyFiles:
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         let(world, BEN)
-        monkeypatch.setattr(sweep, "MOST_FILES", 2)
+        monkeypatch.setattr(stale, "MOST_FILES", 2)
         for number in range(5):
             write(world, BEN, f"99999999-{number}.push", b"hello\0", at=10.0)
         line = f"update={ZERO} {world.ids['A']} refs/heads/main"

@@ -12,28 +12,25 @@ read: a ref is gone if a look at its own name says so, and has moved if its new 
 from __future__ import annotations
 
 import logging
-import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from refcast import spool
-from refcast.errors import RecordError, RepositoryError, StateError
+from refcast.errors import RepositoryError, StateError
 from refcast.history import History
 from refcast.ingest import order
 from refcast.ingest.announcing import UNKNOWN, Announcement, Announcer, Origin
 from refcast.ingest.asides import RETRY_SECONDS
 from refcast.ingest.lending import Lenders, intended
-from refcast.ingest.queue import MOST_FILES
-from refcast.ingest.reading import Reader, Stamp, stamp_of
+from refcast.ingest.reading import Stamp
+from refcast.ingest.stale import Stale
 from refcast.ingest.trust import is_doubt
 from refcast.model import Push, RefUpdate, printable
 from refcast.settings import Settings
-from refcast.spool import boxes
 from refcast.store import Store
 from refcast.store.repositories import Found, Sweepable
 
@@ -73,17 +70,12 @@ class Sweep:
 
     def __init__(self, store: Store, spool_dir: Path, clock: Callable[[], float]) -> None:
         self._store = store
-        self._spool = spool_dir
         self._clock = clock
         self._announcer = Announcer(store, spool_dir, clock)
         self._trust = self._announcer.trust
         self._started_at = clock()
         self._running: _Running | None = None
-        self._reader = Reader(self._trust, self._is_known, spoiled=True)
-        self._seen: dict[Path, Stamp] = {}
-        """Stale intents that a sweep has heeded, but that are too fresh to be removed, or cannot be."""
-        self._kept: set[Path] = set()
-        """Those that cannot be removed. Another sweep would change nothing: they are tried again with the next one."""
+        self._stale = Stale(spool_dir, clock, self._trust, lambda path: store.repositories.find(path) is not None)
         self._failed: dict[str, tuple[float, str]] = {}
         """By path: when a repository could not be swept, and why."""
 
@@ -92,7 +84,7 @@ class Sweep:
         self._announcer.settings = settings
         self._trust.renew()
         if self._running is None:
-            self._remove_strangers()
+            self._stale.remove_strangers()
             due = self._due()
             if not due:
                 return False
@@ -112,7 +104,7 @@ class Sweep:
         self._announcer.settings = settings
         self._trust.renew()
         (repository,) = [one for one in self._store.repositories.sweepable() if one.path == path]
-        running = _Running(repository, self._clock(), self._stale().get(path, {}))
+        running = _Running(repository, self._clock(), self._stale.by_repository().get(path, {}))
         while self._turn(running):
             pass
         (repository,) = [one for one in self._store.repositories.sweepable() if one.path == path]
@@ -121,12 +113,12 @@ class Sweep:
     def _due(self) -> list[tuple[Sweepable, dict[Path, Stamp]]]:
         """What is to be swept now, the most urgent first, each with its stale intents."""
         now = self._clock()
-        stale = self._stale()
-        fresh = {path: self._unheeded(files) for path, files in stale.items()}
+        stale = self._stale.by_repository()
+        fresh = {path: self._stale.is_unheeded(files) for path, files in stale.items()}
         known = {one.path: one for one in self._store.repositories.sweepable()}
         for path in fresh:
             # Who pushes can write of repositories that are nowhere, as many as they like.
-            if path not in known and not self._is_nowhere(path):
+            if path not in known and not self._stale.is_nowhere(path):
                 known[path] = Sweepable(0, path, watched=True, swept_at=now, asked_at=None, found=None)
         found = []
         for path, one in known.items():
@@ -143,54 +135,6 @@ class Sweep:
     def _latest_start(self, now: float) -> float:
         """Before what time the last sweep of a repository must have been for the next to be due."""
         return max(now - EVERY_SECONDS, min(self._started_at, now) - START_SECONDS)
-
-    def _stale(self) -> dict[str, dict[Path, Stamp]]:
-        """By repository: the files with intents of pushes that ended without a record."""
-        found: dict[str, dict[Path, Stamp]] = {}
-        for entry, stamp in self._entries():
-            if entry.stale:
-                for repository in {part.repository for part in entry.intents}:
-                    found.setdefault(repository, {})[entry.path] = stamp
-        return found
-
-    def _unheeded(self, files: dict[Path, Stamp]) -> bool:
-        """Whether one of these was not there in the last sweep, or can be removed behind another."""
-        return any(
-            self._seen.get(path) != stamp or (self._is_old(stamp, path) and path not in self._kept)
-            for path, stamp in files.items()
-        )
-
-    def _is_old(self, stamp: Stamp, path: Path) -> bool:
-        """Whether nothing writes to a file any more, not even a process that cannot be seen from here: in a container.
-        A torn one stays for a person."""
-        return not self._reader.is_torn(path) and abs(self._clock() - stamp[2] / 1e9) >= RETRY_SECONDS
-
-    def _entries(self) -> Iterator[tuple[spool.Entry, Stamp]]:
-        """What the spool holds, spoiled files with their intents, but for what strangers have put there.
-
-        A file that has not changed is read once."""
-        look = spool.look(self._spool, lambda uid: not self._trust.is_trusted(uid))
-        there = {path for paths in look.files.values() for path in paths}
-        self._reader.keep(there)
-        for gone in [path for path in self._seen if path not in there]:
-            self._seen.pop(gone, None)
-            self._kept.discard(gone)
-        for path in self._newest(look):
-            try:
-                entry, stamp = self._reader.read(path)
-            except (RecordError, FileNotFoundError, PermissionError):
-                continue  # what its own pusher has spoiled must not keep anybody's moves from being found
-            except OSError as error:
-                raise StateError(f"cannot read {path}: {error.strerror}; refs are not compared meanwhile") from error
-            yield self._trust.believed(entry, self._is_known), stamp
-
-    def _newest(self, look: boxes.Look) -> list[Path]:
-        """The files that are looked at. What a stranger leaves lying must not hide what the same user pushes now."""
-        some = {uid: paths if self._trust.is_trusted(uid) else paths[-MOST_FILES:] for uid, paths in look.files.items()}
-        return boxes.Look(some).in_turns()
-
-    def _is_known(self, path: str) -> bool:
-        return self._store.repositories.find(path) is not None
 
     def _turn(self, running: _Running) -> bool:
         """Look at the next refs, and announce what has moved. Whether any are left."""
@@ -213,7 +157,7 @@ class Sweep:
         if more:
             return True
         self._failed.pop(repository.path, None)
-        self._remove_stale(running)
+        self._stale.remove(running.stale)
         self._note(running)
         if running.recovered:
             log.info(
@@ -257,7 +201,7 @@ class Sweep:
 
         None where nothing that is told of has happened: then it stays unknown."""
         path = running.repository.path
-        entries = [entry for entry, _ in self._entries() if entry.stale]
+        entries = [entry for entry, _ in self._stale.entries() if entry.stale]
         moves = [(ref, update) for ref, update, _, _ in intended(entries, path, self._real(running), self._trust)]
         before = order.undone(present, moves)
         if before == present:
@@ -275,7 +219,7 @@ class Sweep:
     ) -> None:
         """Announce what has moved, but for what a push under way or a record in the spool is to tell."""
         path, real = running.repository.path, self._real(running)
-        entries = [entry for entry, _ in self._entries()]
+        entries = [entry for entry, _ in self._stale.entries()]
         over = list(intended((entry for entry in entries if entry.stale), path, real, self._trust))
         under_way = (entry for entry in entries if entry.alive and not entry.complete)
         protected = {ref for ref, *_ in intended(under_way, path, real, self._trust)}
@@ -312,49 +256,6 @@ class Sweep:
         records come late."""
         until = self._clock() - RETRY_SECONDS
         return {one.path for one in self._store.intake.asides() if is_doubt(one.reason) and one.since <= until}
-
-    def _remove_strangers(self) -> None:
-        """Remove old intents that do not count, or are of what is nowhere: they decide nothing, and would be read in
-        each pass."""
-        for believed, stamp in list(self._entries()):
-            path = believed.path
-            try:
-                whole, _ = self._reader.read(path)
-            except (RecordError, OSError):
-                continue  # it has changed, or gone, since
-            if not whole.stale or not self._is_old(stamp, path) or path in self._kept:
-                continue
-            is_late = abs(self._clock() - stamp[2] / 1e9) >= EVERY_SECONDS
-            if believed.intents and not (is_late and all(self._is_nowhere(part.repository) for part in whole.intents)):
-                continue
-            try:
-                if stamp_of(path) == stamp:
-                    spool.remove(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                self._kept.add(path)
-                log.warning("cannot remove %s: %s", printable(str(path)), error.strerror)
-
-    def _is_nowhere(self, path: str) -> bool:
-        return not self._is_known(path) and not os.path.isdir(path)  # noqa: PTH112 (Path's raises for too long a name)
-
-    def _remove_stale(self, running: _Running) -> None:
-        """Forget the intents that were stale before the refs were read: what they led to is found."""
-        for path, stamp in running.stale.items():
-            try:
-                if stamp_of(path) != stamp:
-                    continue
-                if self._is_old(stamp, path):
-                    spool.remove(path)
-                else:
-                    self._seen[path] = stamp
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                self._seen[path] = stamp
-                self._kept.add(path)
-                log.warning("cannot remove %s: %s", printable(str(path)), error.strerror)
 
     def _note(self, running: _Running, error: str = "") -> None:
         repository = running.repository
