@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import zip_longest
 from pathlib import Path
 from typing import TextIO
 
@@ -292,7 +293,8 @@ class Soak:
                 figures.invented += len([move for move in heard if move not in made])
                 if made != heard:
                     figures.out_of_order += 1
-                    figures.show(f"{name}: {key} went {made}, and was told as {heard}")
+                    at = next(n for n, (one, other) in enumerate(zip_longest(made, heard)) if one != other)
+                    figures.show(f"{name}: {key}: move {at + 1} of {len(made)}: {made[at:][:3]}, told {heard[at:][:3]}")
             orders.append(order)
         # Which of two branches moved first nobody here knows; but all endpoints are to hear the same.
         figures.out_of_order += sum(order != orders[0] for order in orders)
