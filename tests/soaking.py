@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TextIO
 
 from receiver import Answer, Received, Receiver, Script
+from refcast import presence, spool
 from refcast.model import Endpoint
 from refcast.store import Store
 from servers import ZERO, Server, end, workers
@@ -173,6 +174,7 @@ class Soak:
                 with ThreadPoolExecutor(PUSHERS) as pool:
                     list(pool.map(lambda seed: self._push(server, bares, commits, seed), self._seeds()))
                 seconds = time.monotonic() - begun
+                self._take_in(server, patience)
             finally:
                 stop.set()
                 killer.join()
@@ -229,6 +231,19 @@ class Soak:
             process.communicate()
             if process.returncode:
                 raise AssertionError(f"the receivers ended with {process.returncode}")
+
+    def _take_in(self, server: Server, patience: float) -> None:
+        """Workers that are still killed, one after another, until all records are ingested: on a small machine most of
+        them wait when the last push is over, because those who push leave a worker no time between two kills."""
+        last, seen = time.monotonic(), 0
+        while (left := len(spool.files(server.state / "spool"))) and time.monotonic() - last < patience:
+            if left != seen:
+                last, seen = time.monotonic(), left
+            if presence.running(server.state):
+                time.sleep(0.05)
+            else:
+                program = (sys.executable, "-m", "refcast", "--state", server.state)
+                server.run(*program, "worker", "--on-demand", check=False)
 
     def _finish(self, server: Server, figures: Figures, patience: float) -> None:
         """A worker that nobody kills, until the good ones have it all. The hostile ones' backlog stays."""
