@@ -34,7 +34,10 @@ VARIABLES = r"(?:[A-Z_]+=\S+ )*"
 def commands(command: click.Command, path: str = "refcast") -> Iterator[tuple[str, click.Command]]:
     """Every command that does something, by what one types."""
     if isinstance(command, click.Group):
-        for name, each in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            each = command.get_command(context, name)
+            assert each is not None
             yield from commands(each, f"{path} {name}")
     elif not command.hidden:
         yield path, command

@@ -15,12 +15,12 @@ import pytest
 
 import hard
 from refcast import sites
+from refcast.acting import acting_as, identity
 from refcast.errors import RepositoryError
 from refcast.ingest import order
 from refcast.ingest.sweep import Sweep
 from refcast.ingest.trust import Steps
 from refcast.install import repository
-from refcast.install.acting import acting_as, identity
 from refcast.model import RefUpdate
 from refcast.settings import Settings
 from refcast.spool import boxes

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "refcast"
 FLOORS: list[set[str]] = [
     {"model", "errors", "__init__"},
     {"retry", "signing", "urls", "networks", "filters", "links", "people", "dialects"},
-    {"settings", "spool", "history", "store", "transport", "notify", "repository_endpoints", "sites"},
+    {"acting", "settings", "spool", "history", "store", "transport", "notify", "repository_endpoints", "sites"},
     {"answers", "presence", "ingest", "deliver", "worker", "install", "service", "doctor"},
     {"cli", "demo", "__main__"},
 ]

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import click
 
 from refcast import presence, sites
+from refcast.acting import identity
 from refcast.errors import RefcastError
-from refcast.install.acting import identity
 from refcast.model import visible
 from refcast.store import Store
 

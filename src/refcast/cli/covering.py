@@ -12,9 +12,9 @@ import click
 
 from refcast import install as installing
 from refcast import sites
+from refcast.acting import acting_as
 from refcast.cli.common import NO_ENDPOINT, App, safe, show_json
 from refcast.errors import BadInput, RepositoryError, StateError
-from refcast.install.acting import acting_as
 from refcast.install.system import System, covers
 
 

@@ -1,4 +1,4 @@
-"""`refcast worker` and `demo`."""
+"""`refcast worker`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 
 import click
 
-from refcast import demo as demonstration
 from refcast import presence, sites
 from refcast import worker as working
 from refcast.cli import logs
@@ -123,17 +122,3 @@ def _run(one: working.Worker, app: App, *, on_demand: bool, replace: bool) -> No
             # Between the end of one and the start of this, a push may start another: it has to go, too.
             if not (replace and end_on_demand(app.state)):
                 raise
-
-
-@click.command()
-@click.option("--dialect", default="codeup", show_default=True, help="What the receiver is to understand.")
-@click.option("--keep", is_flag=True, help="Keep the scratch directory, to look around in it.")
-@click.pass_context
-def demo(context: click.Context, dialect: str, keep: bool) -> None:
-    """Show it at work in a scratch directory.
-
-    It makes a bare repository, a receiver on loopback and real pushes, shows the payloads as they arrive, and removes
-    it all.
-    """
-    os.umask(0o077)
-    context.exit(demonstration.run(dialect, keep=keep, show=click.echo))

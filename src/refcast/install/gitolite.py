@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from refcast import settings
+from refcast.acting import identity
 from refcast.errors import BadInput, RepositoryError
 from refcast.install import rc as rcs
-from refcast.install.acting import identity
 from refcast.install.hooks import KEPT, Trouble, is_ours, keep, place_hook, take_away
 from refcast.install.repository import (
     OPTION,

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from refcast.acting import identity
 from refcast.errors import BadInput, RepositoryError
 from refcast.history import guard
-from refcast.install.acting import identity
 
 GIT_SECONDS = 30
 """git answers in milliseconds, unless somebody has put a pipe where it reads a file."""

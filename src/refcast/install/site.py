@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refcast import settings
+from refcast.acting import identity
 from refcast.errors import BadInput, RepositoryError
-from refcast.install.acting import identity
 from refcast.install.hooks import Trouble, hook_problems, is_ours, kept_hook
 from refcast.install.repository import user_takes_push_options
 

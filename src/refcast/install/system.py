@@ -15,8 +15,8 @@ import subprocess
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
+from refcast.acting import identity
 from refcast.errors import BadInput, RepositoryError
-from refcast.install.acting import identity
 from refcast.install.hooks import INTENTS, KEPT, MARK, Trouble, is_ours, render
 from refcast.install.receiving import is_receiving
 from refcast.install.repository import MADE_REMARK, OPTION, edit, find, place
