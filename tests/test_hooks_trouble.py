@@ -17,7 +17,7 @@ import pytest
 from refcast import presence, spool
 from refcast.errors import RecordError
 from refcast.spool import boxes
-from servers import SHELLS, ZERO, Server, end, need, public_directory, wait_for_end, workers
+from servers import SHELLS, ZERO, Server, need, public_directory, wait_for_end, workers
 
 LINE = f"{ZERO} {'1' * 40} refs/heads/a\n".encode()
 ANN, BEN = 65534, 65533
@@ -240,7 +240,7 @@ class TestKilled:
             hook.stdin.close()
             flushing = int(at.read_text())
             hook.kill()
-            end(flushing)
+            os.kill(flushing, signal.SIGKILL)  # the hook has it ignore every other
         assert len(server.record().updates) == 1
 
     @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE])

@@ -18,11 +18,12 @@ import pytest
 
 import refcast
 from haul import COMMANDS, Gathered, Haul, Processes, command
-from once import once
 from planted import Echo, core, forms, found, secret
 from refcast import presence
 from refcast.store import FILE
 from servers import Server, workers
+
+pytestmark = pytest.mark.xdist_group("secrets")  # what all look at takes long to gather
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -334,7 +335,7 @@ def gathered(room: Path) -> Gathered:
 
 @pytest.fixture(scope="module")
 def haul(tmp_path_factory: pytest.TempPathFactory) -> Gathered:
-    return once(tmp_path_factory, "secrets", gathered)
+    return gathered(tmp_path_factory.mktemp("secrets"))
 
 
 def test_what_is_planted_is_found_in_every_spelling() -> None:

@@ -768,7 +768,10 @@ class TestSettings:
         with Running(world) as one:
             push(world, "main:->A")
             receiver.wait_for(1)
+            looks = one.looks
             (world.state / "refcast.toml").write_text('[network]\nrefuse = ["127.0.0.0/8"]\n')
+            running(world.state)  # to look wakes it
+            until(lambda: one.looks > looks)
             push(world, "main:A>B")
             until(world.store.lanes.failing)
             assert one.worker._deliver.settings.network.refuse == ("127.0.0.0/8",)
