@@ -156,9 +156,13 @@ def in_child(state: Path, number: int) -> bool:
     return False
 
 
-if __name__ == "__main__":
+def main() -> None:
     if sys.argv[1] == "one":
         one(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
     else:
         run = {"every": every, "judged": judged}[sys.argv[1]]
         run(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest.mock
@@ -22,6 +21,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import forks
 from hard import environment
 from refcast import install, presence, spool
 from refcast.cli import main
@@ -120,9 +120,14 @@ class Server:
         return self.run("git", *words, cwd=self.work, more=more).stdout.rstrip("\n")
 
     def refcast(self, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
-        """`refcast --state …`: what is QUICK in this process, for to start one takes ten times as long."""
+        """`refcast --state …`, for what ends by itself: what is QUICK in this process, and anything else in a fork of
+        one that has read refcast already, for to start it takes ten times as long."""
         if words[0] not in QUICK or (QUICK[words[0]] and words[1] not in QUICK[words[0]]):
-            return self.run(sys.executable, "-m", "refcast", "--state", self.state, *words, check=check, more=more)
+            given = ["--state", str(self.state), *words]
+            done = forks.run("refcast.__main__", given, environment=self.environment | more, cwd=self.root)
+            if check and done.returncode:
+                raise AssertionError(f"{words} ended with {done.returncode}: {done.stderr}{done.stdout}")
+            return done
         with self.at_home(), unittest.mock.patch.dict(os.environ, more), contextlib.chdir(self.root):
             result = CliRunner().invoke(main, ["--state", str(self.state), *words], catch_exceptions=False)
         if check and result.exit_code:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import forks
 from hard import environment, git
 from receiver import Received, Receiver
 from refcast.ingest import BATCH_EVENTS
@@ -64,17 +65,23 @@ def worker(world: World, *words: str) -> subprocess.Popen[str]:
     return start(world, "-m", "refcast", "--state", str(world.state), "worker", *words)
 
 
+def run(world: World, module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return forks.run(module, list(words), environment=environment(world.root), cwd=world.root)
+
+
+def drain(world: World) -> subprocess.CompletedProcess[str]:
+    return run(world, "refcast.__main__", "--state", str(world.state), "worker", "--drain")
+
+
 def killed(world: World, moment: str, number: int = 1) -> None:
-    process = start(world, str(KILLING), "one", str(world.state), moment, str(number))
-    _, said = process.communicate()
-    assert process.returncode == -signal.SIGKILL, said
+    done = run(world, "killing", "one", str(world.state), moment, str(number))
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def finish(world: World) -> None:
     """A worker that nobody kills. Nothing is left behind it."""
-    process = worker(world, "--drain")
-    _, said = process.communicate()
-    assert process.returncode == 0, said
+    done = drain(world)
+    assert done.returncode == 0, done.stderr
     assert world.spooled() == []
 
 
@@ -131,10 +138,9 @@ class TestAtEachBoundary:
         world.put("main:->A")
         world.put("main:A>B")
         killed(world, moment)
-        process = worker(world, "--drain")
-        process.communicate()
+        done = drain(world)
         if moment == "failure recorded":
-            assert process.returncode == 1  # it waits for its time
+            assert done.returncode == 1  # it waits for its time
             world.sql("UPDATE lanes SET due_at = 0")
         finish(world)
         assert moves(world, once_each(receiver.book)) == ["main:->A", "main:A>B"]
