@@ -14,7 +14,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from refcast.settings import Retention, Settings
 from refcast.store import Store
 from refcast.store.selection import Selection
 from refcast.transport import Kept
-from spooled import DAY, World, build
+from spooled import DAY, World
 
 REFS = ("main", "dev")
 FINISHED = {"delivered", "refused", "canceled", "expired"}
@@ -61,57 +60,6 @@ some = st.integers(0, 1000)
 
 class Crash(BaseException):
     """kill -9, as far as a process can do that to itself: nothing catches it, and what was not committed is gone."""
-
-
-@cache
-def template() -> tuple[dict[Path, bytes | None], dict[str, str]]:
-    """A repository, made once: its files, None for directories, and the ids of its commits."""
-    with tempfile.TemporaryDirectory(prefix="refcast-machine-") as name:
-        path = Path(name) / "site.git"
-        ids = build(path)
-        there = sorted(path.rglob("*"))
-        return {one.relative_to(path): None if one.is_dir() else one.read_bytes() for one in there}, ids
-
-
-class Quick(World):
-    """A world that copies its repository, and moves its refs by hand: a thousand processes less."""
-
-    def __enter__(self) -> Quick:
-        files, ids = template()
-        for path, content in files.items():
-            there = self.root / "site.git" / path
-            if content is None:
-                there.mkdir(parents=True)
-            else:
-                there.parent.mkdir(exist_ok=True)
-                there.write_bytes(content)
-        with self._built(ids):
-            super().__enter__()
-        return self
-
-    @contextlib.contextmanager
-    def _built(self, ids: dict[str, str]) -> Iterator[None]:
-        import spooled
-
-        real = spooled.build
-        spooled.build = lambda path: ids
-        try:
-            yield
-        finally:
-            spooled.build = real
-
-    def set_refs(self, *moves: str) -> None:
-        for _, new, ref in map(self.update, moves):
-            path = self.bare / ref
-            if new.strip("0"):
-                path.write_text(f"{new}\n")
-            else:
-                path.unlink()
-
-    def refs(self) -> dict[str, str]:
-        """The short names of the repository's branches, with the letters that they stand at."""
-        heads = self.bare / "refs" / "heads"
-        return {path.name: self.letters[path.read_text().strip()] for path in sorted(heads.iterdir())}
 
 
 class Faults:
@@ -171,7 +119,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory(prefix="refcast-machine-")
-        self.world = Quick(Path(self.directory.name)).__enter__()
+        self.world = World(Path(self.directory.name)).__enter__()
         self.faults = Faults()
         self.transport = Scripted(self.look)
         self.late: list[tuple[str, list[str], float]] = []
