@@ -315,6 +315,16 @@ class TestWorker:
             (server.state / presence.PID_FILE).write_text(left.format(pid=os.getpid()))
         assert self.started(server) is not None
 
+    def test_one_that_is_dead_but_that_nobody_has_waited_for_is_none(self, server: Server) -> None:
+        """As in a container whose first process waits for nobody."""
+        with subprocess.Popen(["sleep", "600"]) as dead:
+            start = spool.start_time(dead.pid)
+            dead.kill()
+            server.wait_until(lambda: spool.start_time(dead.pid) == "")
+            assert b") Z " in Path(f"/proc/{dead.pid}/stat").read_bytes()
+            (server.state / presence.PID_FILE).write_text(f"{dead.pid} {start}\n")
+            assert self.started(server) is not None
+
     def test_one_that_runs_is_not_started_again(self, server: Server) -> None:
         assert self.started(server) is None
 

@@ -43,10 +43,12 @@ def _age(path: Path) -> float:
 
 
 def start_time(pid: int) -> str:
-    """A process's start time in clock ticks since boot, as /proc tells it; empty if there is no such process."""
+    """A process's start time in clock ticks since boot, as /proc tells it; empty if there is no such process, or it is
+    dead and its parent has not looked yet."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return ""
-    # The second field is the name in brackets and may hold anything; field 22 is the twentieth behind it.
-    return text.rpartition(b") ")[2].split()[19].decode()
+    # The second field is the name in brackets and may hold anything; the state is behind it, field 22 the twentieth.
+    fields = text.rpartition(b") ")[2].split()
+    return "" if fields[0] == b"Z" else fields[19].decode()
