@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from pathlib import Path
 
 from refcast import spool
@@ -90,11 +90,10 @@ class Ingest:
         for line in boxes.clear(self._spool, self._clock()):
             log.warning("%s", printable(line))
         self._trust.renew()
-        began = time.monotonic()
         queue = self._queue.begin()
         first = set(queue)
         turns: dict[str, Generator[int]] = {}
-        again_at = _look_again(began)
+        again_at = time.monotonic() + LOOK_SECONDS  # the first look has read the files, and others need not
         count = 0
         try:
             while (queue or turns) and not self._ended:
@@ -169,30 +168,49 @@ class Ingest:
                     record = half_told.popleft() if half_told else turns.following()
                     if record is None:
                         break
-                    try:
-                        what = self._telling.announcement(number, record, tips, history, lenders, followed)
-                        for _ in self._announcer.announce(history, what, tips):
-                            if not self._goes_on():
-                                return  # in the middle of a record: it is as after a crash
-                            yield 0
-                    except (StateError, RepositoryError, OSError):
-                        raise
-                    except Exception as error:
-                        # A bug. It must not hold up the pushes behind it, nor lose this one.
-                        log.exception("a bug in refcast met the record %s", record.entry.path)
-                        self._asides.set_file(record.entry.path, f"a bug in refcast: {error!r}", retry_at=None)
-                        records.remove(record)
-                        tips = self._store.repositories.tips(number)
-                        turns = Turns(records, tips, moving)
-                        continue
+                    told = yield from self._tell(number, record, tips, history, lenders, followed)
+                    if told is None:
+                        return
                     records.remove(record)
-                    turns.done(record)
-                    self._finish(record, records)
-                    yield 1
+                    if told:
+                        self._finish(record, records)
+                    else:
+                        tips = self._store.repositories.tips(number)
+                    if told and record.part.id not in begun:
+                        turns.done(record)
+                    else:  # what is undone of it need not be what it names
+                        turns = Turns(records, tips, moving)
+                    yield int(told)
         except StateError:
             raise
         except Exception as error:
             self._put_off(path, records, error)
+
+    def _tell(
+        self,
+        number: int,
+        record: Record,
+        tips: dict[str, str],
+        history: History,
+        lenders: Lenders,
+        followed: Collection[tuple[str, str]],
+    ) -> Generator[int, None, bool | None]:
+        """Announce a record, a transaction at a time. Whether that was done; None where the pass ends in the middle of
+        it: it is as after a crash."""
+        try:
+            what = self._telling.announcement(number, record, tips, history, lenders, followed)
+            for _ in self._announcer.announce(history, what, tips):
+                if not self._goes_on():
+                    return None
+                yield 0
+        except (StateError, RepositoryError, OSError):
+            raise
+        except Exception as error:
+            # A bug. It must not hold up the pushes behind it, nor lose this one.
+            log.exception("a bug in refcast met the record %s", record.entry.path)
+            self._asides.set_file(record.entry.path, f"a bug in refcast: {error!r}", retry_at=None)
+            return False
+        return True
 
     def _put_off(self, path: str, records: list[Record], error: Exception) -> None:
         if not isinstance(error, (RepositoryError, OSError)):
