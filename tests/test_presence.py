@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,8 @@ import pytest
 from refcast import install, presence
 from refcast.errors import StateError
 from refcast.presence import AlreadyRunning, Lock, running
-from refcast.store import Store
-from servers import Server, need
+from refcast.store import FILE, Store
+from servers import Server, end, need
 
 
 class TestLock:
@@ -51,6 +54,32 @@ def started(state: Path, *before: str) -> subprocess.CompletedProcess[str]:
     """What hooks start."""
     command = [sys.executable, *before, "-m", "refcast", "--state", str(state), "worker", "--on-demand"]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+class Worked:
+    """A worker as hooks start it, which is ended."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.state = server.state
+        install.create_state(self.state)
+
+    def start(self, state: str = "") -> None:
+        command = [sys.executable, "-m", "refcast", "--state", state or str(self.state), "worker", "--on-demand"]
+        self.process = subprocess.Popen(command, env=self.server.environment, cwd=self.server.root)
+
+    def wait_for(self, line: str, times: int = 1) -> None:
+        log = self.state / "worker.log"
+        self.server.wait_until(lambda: log.exists() and log.read_text().count(line) >= times)
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worked]:
+    with Server(tmp_path, install=False) as server:
+        made = Worked(server)
+        yield made
+        end(made.process.pid)
+        made.process.wait()
 
 
 class TestStart:
@@ -102,20 +131,37 @@ class TestStart:
             assert process.wait(30) == -signal.SIGTERM
         assert running(tmp_path) is None
 
-    def test_it_holds_the_lock_for_as_long_as_it_runs(self, tmp_path: Path) -> None:
-        with Server(tmp_path, install=False) as server:
-            install.create_state(server.state)
-            Store.open(server.state).close()
-            command = [sys.executable, "-m", "refcast", "--state", str(server.state), "worker", "--on-demand"]
-            with subprocess.Popen(command, env=server.environment) as process:
-                try:
-                    log = server.state / "worker.log"
-                    server.wait_until(lambda: log.exists() and "runs for" in log.read_text())
-                    assert running(server.state) == process.pid
-                    with pytest.raises(AlreadyRunning):
-                        Lock(server.state)
-                finally:
-                    process.terminate()
+    def test_it_holds_the_lock_for_as_long_as_it_runs(self, worker: Worked) -> None:
+        worker.start()
+        worker.wait_for("runs for")
+        assert running(worker.state) == worker.process.pid
+        with pytest.raises(AlreadyRunning):
+            Lock(worker.state)
+
+    def test_it_brings_an_older_store_up_to_date(self, worker: Worked) -> None:
+        connection = sqlite3.connect(worker.state / FILE)
+        connection.executescript((Path(__file__).parent / "golden" / "store-1.sql").read_text())
+        connection.close()
+        worker.start()
+        worker.wait_for("runs for")
+        with Store.open(worker.state) as store:
+            assert [endpoint.name for endpoint in store.endpoints.all()] == ["ci", "slow", "off"]
+
+    def test_one_that_could_not_go_on_begins_anew_if_pushes_have_come(self, worker: Worked) -> None:
+        """They saw a worker, and started none."""
+        (worker.state / FILE).write_bytes(b"no database" * 100)
+        record = worker.state / "spool" / str(os.geteuid()) / "99999999-1.push"
+        record.write_bytes(b"refcast 1 intent\0")
+        os.utime(record, (time.time() + 600, time.time() + 600))
+        worker.start()
+        worker.wait_for("the worker ends", times=2)
+        (worker.state / FILE).unlink()
+        worker.wait_for("runs for")
+        assert running(worker.state) == worker.process.pid
+
+    def test_a_relative_state_directory_is_found(self, worker: Worked) -> None:
+        worker.start(state="state")
+        worker.wait_for("runs for")
 
     def test_what_cannot_be_used_is_told_by_the_command(self, tmp_path: Path) -> None:
         one = started(tmp_path / "x")

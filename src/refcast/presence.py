@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import signal
 from pathlib import Path
 
 from refcast import __version__, sites, spool
 from refcast.errors import StateError
-
-log = logging.getLogger(__name__)
 
 PID_FILE = "worker.pid"
 """Pid and start time of the worker that runs, for the hooks."""
@@ -39,18 +36,21 @@ class Lock:
             raise StateError(f"cannot lock {state}: {error.strerror}; run this as its owner") from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             os.close(self._descriptor)
+            if not isinstance(error, BlockingIOError):
+                raise StateError(f"cannot lock {state}: {error.strerror}") from error
             raise AlreadyRunning(f"a worker runs for {state} already (pid {running(state) or '?'})") from None
         pid = os.getpid()
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, __version__.encode())
+        self.trouble = ""
+        """Why hooks cannot see that a worker runs: they start others, which find the lock taken."""
         try:
             write(state / PID_FILE, f"{pid} {spool.start_time(pid)}\n")
-        except StateError as error:
-            # The disk is full: hooks start workers that find the lock taken, and this one goes on.
-            log.error("%s", error)
+        except StateError as error:  # the disk is full
+            self.trouble = str(error)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -61,6 +61,7 @@ class Lock:
                 os.close(descriptor)
 
     def __enter__(self) -> Lock:
+        assert self._descriptor >= 0, "it is taken once"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,6 +76,14 @@ def running(state: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return pid if spool.start_time(pid) == start else None
+
+
+def has_news(state: Path, since: float) -> bool:
+    """Whether a push has written something since a time, in seconds since the epoch."""
+    try:
+        return any(at >= since * 1e9 for at in spool.look(state / "spool").times.values())
+    except StateError:
+        return False
 
 
 def version(state: Path) -> str:

@@ -10,6 +10,8 @@ import pytest
 
 from receiver import Receiver
 from refcast import presence
+from refcast.errors import StateError
+from refcast.service import alone
 from servers import Server
 
 
@@ -69,6 +71,29 @@ class TestUpgrade:
             old = presence.running(server.state)
             assert "the worker was restarted\n" in server.refcast("upgrade").stdout
             server.wait_until(lambda: presence.running(server.state) not in (None, old))
+
+    def test_one_that_a_push_starts_meanwhile_makes_room(self, server: Server) -> None:
+        """For a push comes between the end of the worker that was there and what none may run beside."""
+        calls = []
+
+        def act() -> int | None:
+            calls.append(1)
+            if len(calls) == 1:
+                server.commit("one")
+                server.push("main")
+                server.wait_until(lambda: presence.running(server.state) is not None)
+                raise StateError("a worker runs")
+            return presence.running(server.state)
+
+        assert alone(server.state, act) is None
+        assert len(calls) == 2
+
+    def test_what_has_another_cause_is_told(self, server: Server) -> None:
+        def act() -> None:
+            raise StateError("the disk is full")
+
+        with pytest.raises(StateError, match="the disk is full"):
+            alone(server.state, act)
 
 
 class TestBackup:

@@ -11,7 +11,7 @@ from refcast import install as installing
 from refcast import presence, sites
 from refcast.cli.common import App, json_option, pass_app, safe, say
 from refcast.errors import StateError
-from refcast.service import end_on_demand, is_on_demand
+from refcast.service import alone, end_on_demand, is_on_demand
 from refcast.store import FILE
 from refcast.store.backup import back_up
 from refcast.store.backup import restore as put_back
@@ -51,7 +51,7 @@ def restore(app: App, file: Path, as_json: bool) -> None:
     if on_demand:
         end_on_demand(app.state)
     try:
-        kept = put_back(file, app.state / FILE)
+        kept = alone(app.state, lambda: put_back(file, app.state / FILE))
         with app.store() as store:
             # A worker's start sweeps only what has not been swept lately, and the backup says that it was.
             store.repositories.ask_sweeps(time.time())

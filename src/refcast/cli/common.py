@@ -34,7 +34,7 @@ class App:
     def store(self) -> Store:
         """The store of the state directory. StateError if it is missing, or another user's."""
         sites.check_owner(self.state)
-        return Store.open(self.state)
+        return Store.open(self.state, locked=self.held is not None)
 
     def wake(self) -> None:
         """Have the worker look now; start one if none runs."""

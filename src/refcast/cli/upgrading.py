@@ -13,7 +13,7 @@ from refcast import install, presence, sites
 from refcast.cli.common import App, json_option, pass_app, safe, show_json
 from refcast.errors import RefcastError, RepositoryError
 from refcast.install.renewing import renew
-from refcast.service import end_on_demand, is_on_demand, restart
+from refcast.service import alone, end_on_demand, is_on_demand, restart
 
 
 @click.command()
@@ -33,7 +33,7 @@ def upgrade(context: click.Context, app: App, as_json: bool) -> None:
         # First of all: it notes what it has sent into the store that it knows.
         end_on_demand(app.state)
     install.make_spool(app.state, os.geteuid())
-    with app.store() as store:
+    with alone(app.state, app.store) as store:
         done = list(renew(app.state, store, now=time.time()))
     if restarted:
         app.wake()

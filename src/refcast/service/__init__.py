@@ -18,10 +18,10 @@ from pathlib import Path
 
 from refcast import sites
 from refcast.errors import BadInput, RefcastError, StateError
-from refcast.service.taking_over import end_on_demand, is_on_demand
+from refcast.service.taking_over import alone, end_on_demand, is_on_demand
 from refcast.service.unit import Unit
 
-__all__ = ["Manager", "Unit", "account", "end_on_demand", "installed", "is_on_demand", "restart", "unit_of"]
+__all__ = ["Manager", "Unit", "account", "alone", "end_on_demand", "installed", "is_on_demand", "restart", "unit_of"]
 
 DEFAULT = "refcast"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")

@@ -10,12 +10,33 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from refcast import presence, worker
+from refcast.errors import StateError
+
+_TRIES = 3
 
 _MORE_SECONDS = 15.0
 """What a worker may take beyond the grace that it gives to its requests."""
+
+
+T = TypeVar("T")
+
+
+def alone(state: Path, act: Callable[[], T]) -> T:
+    """What `act` gives, beside which no worker may run: one that a push has started meanwhile makes room. Raises what
+    `act` raises, where another cause of that is left after some tries."""
+    for _ in range(_TRIES):
+        try:
+            return act()
+        except StateError:
+            pid = presence.running(state)
+            if (pid is not None and not is_on_demand(pid)) or not end_on_demand(state):
+                raise
+    return act()
 
 
 def is_on_demand(pid: int) -> bool:

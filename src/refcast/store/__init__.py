@@ -50,9 +50,12 @@ class Store:
         self.steering = Steering(database)
 
     @classmethod
-    def open(cls, state: Path) -> Store:
-        """The store in a state directory, made if there is none. Raises StateError."""
-        return cls(Database.open(state / FILE))
+    def open(cls, state: Path, *, locked: bool = False) -> Store:
+        """The store in a state directory, made if there is none. Raises StateError.
+
+        One of an older version is brought up to this one if no worker runs; `locked` says that this process has the
+        worker's lock."""
+        return cls(Database.open(state / FILE, locked=locked))
 
     def close(self) -> None:
         self._database.close()

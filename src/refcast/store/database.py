@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Database:
         self._writing = threading.Lock()
 
     @classmethod
-    def open(cls, path: Path) -> Database:
+    def open(cls, path: Path, *, locked: bool = False) -> Database:
         """The database at `path`, made with its tables if there is none.
 
         Raises StateError if it cannot be opened, or is of a later version than this program knows."""
@@ -65,13 +65,13 @@ class Database:
         sa.event.listen(engine, "begin", _begin)
         database = cls(path, engine)
         try:
-            database._make_tables()
+            database._make_tables(locked=locked)
         except BaseException:
             engine.dispose()
             raise
         return database
 
-    def _make_tables(self) -> None:
+    def _make_tables(self, *, locked: bool = False) -> None:
         noted = sa.select(schema.meta.c.value).where(schema.meta.c.key == "version")
         with self.read() as connection:
             # To look at a store one must not have to queue for the right to write.
@@ -89,11 +89,12 @@ class Database:
                     f"{self.path} is of version {version}, this refcast knows {schema.VERSION}: upgrade refcast"
                 )
             elif int(version) < schema.VERSION:
-                with no_worker(
+                alone = no_worker(
                     self.path,
                     f"is of version {version}, and has to become {schema.VERSION}, but a worker of the program before "
                     "still runs: end it with `refcast upgrade`; one that is a service with `systemctl restart refcast`",
-                ):
+                )
+                with nullcontext() if locked else alone:
                     upgrade(connection, int(version), schema.VERSION)
                     schema.metadata.create_all(connection)
                     changed = sa.update(schema.meta).where(schema.meta.c.key == "version")
