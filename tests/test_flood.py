@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -386,3 +387,25 @@ class TestWhatHoldsRetention:
         assert len(transactions) < 10
         assert not world.ingest.is_retrying()
         assert world.ingest.oldest() == math.inf
+
+
+def test_who_may_not_push_holds_up_nobody_by_files_that_come_while_others_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with public_directory() as root, World(root, known=False) as world:
+        world.put("main:->A", "dev:->A", at=NOON)
+        line = f"{world.ids['A']} {world.ids['B']} refs/heads/main\n"
+        late = write(world, EVE, DEAD.replace("1.", "9."), record(world.bare, line), at=NOON + 1)
+        world.clock.now += 10
+        real, listings = spool.look, []
+
+        def look(*given: Any) -> boxes.Look:
+            found = real(*given)
+            listings.append(found)
+            if len(listings) == 1:
+                del found.times[late], found.files[EVE]
+            return found
+
+        monkeypatch.setattr(spool, "look", look)
+        assert world.run() == 1
+        assert world.told() == ["main:->A", "dev:->A"]

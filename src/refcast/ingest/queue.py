@@ -146,6 +146,7 @@ class Queue:
                 is_trusted = self._trust.is_trusted(entry.uid)
                 oldest[path] = at if is_trusted else max(at, self._clock() - HOLDING_SECONDS)
             if path in late:
+                entry = self._trust.believed(entry, self._is_known)
                 entry = replace(entry, intents=(*entry.intents, *entry.records), records=(), complete=False, alive=True)
                 begun |= {part.repository for part in entry.intents}
             for part in entry.records:
