@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 from pathlib import Path
 
 from refcast import __version__, sites, spool
 from refcast.errors import StateError
+
+log = logging.getLogger(__name__)
 
 PID_FILE = "worker.pid"
 """Pid and start time of the worker that runs, for the hooks."""
@@ -45,12 +48,13 @@ class Lock:
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, __version__.encode())
-        self.trouble = ""
-        """Why hooks cannot see that a worker runs: they start others, which find the lock taken."""
+        self._trouble = ""
+        """Why hooks cannot see that a worker runs: they start others, which find the lock taken. It is logged when the
+        work begins, for there may be no log yet."""
         try:
             write(state / PID_FILE, f"{pid} {spool.start_time(pid)}\n")
         except StateError as error:  # the disk is full
-            self.trouble = str(error)
+            self._trouble = str(error)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -62,6 +66,8 @@ class Lock:
 
     def __enter__(self) -> Lock:
         assert self._descriptor >= 0, "it is taken once"
+        if self._trouble:
+            log.error("%s", self._trouble)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -85,15 +85,17 @@ class TestUpgrade:
                 raise StateError("a worker runs")
             return presence.running(server.state)
 
-        assert alone(server.state, act) is None
+        ended = set[int]()
+        assert alone(server.state, act, ended) is None
         assert len(calls) == 2
+        assert len(ended) == 1, "another is to be started for its push"
 
     def test_what_has_another_cause_is_told(self, server: Server) -> None:
         def act() -> None:
             raise StateError("the disk is full")
 
         with pytest.raises(StateError, match="the disk is full"):
-            alone(server.state, act)
+            alone(server.state, act, set())
 
 
 class TestBackup:

@@ -47,16 +47,17 @@ def restore(app: App, file: Path, as_json: bool) -> None:
     worker that a push has started makes room, and is started anew.
     """
     installing.create_state(app.state)
-    on_demand = (pid := presence.running(app.state)) is not None and is_on_demand(pid)
-    if on_demand:
+    ended = set[int]()
+    if (pid := presence.running(app.state)) is not None and is_on_demand(pid):
         end_on_demand(app.state)
+        ended.add(pid)
     try:
-        kept = alone(app.state, lambda: put_back(file, app.state / FILE))
+        kept = alone(app.state, lambda: put_back(file, app.state / FILE), ended)
         with app.store() as store:
             # A worker's start sweeps only what has not been swept lately, and the backup says that it was.
             store.repositories.ask_sweeps(time.time())
     finally:
-        if on_demand:
+        if ended:
             app.wake()
     words = f"restored from {safe(str(file))}" + (f"; what was there is in {safe(str(kept))}" if kept else "")
     say({"restored": str(file), "kept": str(kept) if kept else None}, as_json, words)

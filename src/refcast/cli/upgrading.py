@@ -28,15 +28,19 @@ def upgrade(context: click.Context, app: App, as_json: bool) -> None:
     """
     sites.check_owner(app.state)
     pid = presence.running(app.state)
-    restarted = pid is not None and is_on_demand(pid)
-    if restarted:
+    ended = set[int]()
+    if pid is not None and is_on_demand(pid):
         # First of all: it notes what it has sent into the store that it knows.
         end_on_demand(app.state)
-    install.make_spool(app.state, os.geteuid())
-    with alone(app.state, app.store) as store:
-        done = list(renew(app.state, store, now=time.time()))
-    if restarted:
-        app.wake()
+        ended.add(pid)
+    try:
+        install.make_spool(app.state, os.geteuid())
+        with alone(app.state, app.store, ended) as store:
+            done = list(renew(app.state, store, now=time.time()))
+    finally:
+        if ended:
+            app.wake()
+    restarted = bool(ended)
     failed = [how for _, how in done if isinstance(how, RefcastError)]
     is_old = pid is not None and not restarted and presence.version(app.state) != refcast.__version__
     if as_json:

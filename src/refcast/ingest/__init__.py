@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 
 from refcast import spool
@@ -19,7 +20,15 @@ from refcast.answers import Answers
 from refcast.errors import RepositoryError, StateError
 from refcast.history import History
 from refcast.ingest import order
-from refcast.ingest.announcing import BATCH_EVENTS, Announcer, account_name, describe, full_name_of, introduced
+from refcast.ingest.announcing import (
+    BATCH_EVENTS,
+    Announcement,
+    Announcer,
+    account_name,
+    describe,
+    full_name_of,
+    introduced,
+)
 from refcast.ingest.asides import RETRY_SECONDS, Asides
 from refcast.ingest.lending import Lenders, intended
 from refcast.ingest.order import Record
@@ -168,7 +177,8 @@ class Ingest:
                     record = half_told.popleft() if half_told else turns.following()
                     if record is None:
                         break
-                    told = yield from self._tell(number, record, tips, history, lenders, followed)
+                    say = partial(self._telling.announcement, number, record, tips, history, lenders, followed)
+                    told = yield from self._tell(record, say, tips, history)
                     if told is None:
                         return
                     records.remove(record)
@@ -187,19 +197,12 @@ class Ingest:
             self._put_off(path, records, error)
 
     def _tell(
-        self,
-        number: int,
-        record: Record,
-        tips: dict[str, str],
-        history: History,
-        lenders: Lenders,
-        followed: Collection[tuple[str, str]],
+        self, record: Record, say: Callable[[], Announcement], tips: dict[str, str], history: History
     ) -> Generator[int, None, bool | None]:
-        """Announce a record, a transaction at a time. Whether that was done; None where the pass ends in the middle of
-        it: it is as after a crash."""
+        """Announce what there is to `say` of a record, a transaction at a time. Whether that was done; None where the
+        pass ends in the middle of it: it is as after a crash."""
         try:
-            what = self._telling.announcement(number, record, tips, history, lenders, followed)
-            for _ in self._announcer.announce(history, what, tips):
+            for _ in self._announcer.announce(history, say(), tips):
                 if not self._goes_on():
                     return None
                 yield 0

@@ -66,8 +66,7 @@ class Queue:
 
     def has_records(self, resting: set[str]) -> bool:
         """Whether there is a whole record that is not among these paths."""
-        look, _ = self._look()
-        paths = (path for path in self._some(look) if str(path) not in resting)
+        paths = (path for path in self._some(self._listed()) if str(path) not in resting)
         return any(not self._asides.is_counted(path) and spool.is_complete(path) for path in paths)
 
     def misses_some_of(self, records: list[Record]) -> bool:

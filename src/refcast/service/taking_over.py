@@ -26,9 +26,11 @@ _MORE_SECONDS = 15.0
 T = TypeVar("T")
 
 
-def alone(state: Path, act: Callable[[], T]) -> T:
-    """What `act` gives, beside which no worker may run: one that a push has started meanwhile makes room. Raises what
-    `act` raises, where another cause of that is left after some tries."""
+def alone(state: Path, act: Callable[[], T], ended: set[int]) -> T:
+    """What `act` gives, beside which no worker may run: one that a push has started meanwhile makes room.
+
+    Its pid is put into `ended`: another has to be started for what that push has recorded. Raises what `act` raises,
+    where another cause of that is left after some tries."""
     for _ in range(_TRIES):
         try:
             return act()
@@ -36,6 +38,8 @@ def alone(state: Path, act: Callable[[], T]) -> T:
             pid = presence.running(state)
             if (pid is not None and not is_on_demand(pid)) or not end_on_demand(state):
                 raise
+            if pid is not None:
+                ended.add(pid)
     return act()
 
 

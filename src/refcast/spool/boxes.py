@@ -133,11 +133,8 @@ def look(spool: Path, is_stranger: Callable[[int], bool] = lambda _: False) -> L
 
 def files(spool: Path) -> list[Path]:
     """The files that pushes wrote, oldest modification first. A file that vanishes meanwhile is left out."""
-    found: list[tuple[int, Path]] = []
-    for path in look(spool).in_turns():
-        with contextlib.suppress(OSError):
-            found.append((path.lstat().st_mtime_ns, path))
-    return [path for _, path in sorted(found)]
+    times = look(spool).times
+    return sorted(times, key=lambda path: (times[path], path))
 
 
 def closed(spool: Path) -> dict[Path, OSError]:

@@ -126,9 +126,7 @@ class Worker:
         """Work until `stop`; on demand, until nothing has been pending for a while. Raises AlreadyRunning, unless
         the lock is `held` already."""
         while True:
-            with held or Lock(self._state) as one:
-                if one.trouble:
-                    log.error("%s", one.trouble)
+            with held or Lock(self._state):
                 self._serve(on_demand=on_demand)
             held = None
             if self._is_homeless():
